@@ -1,0 +1,1 @@
+"""A job engine with Sidekiq's vocabulary, semantics and wire format."""

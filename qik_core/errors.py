@@ -1,0 +1,70 @@
+"""Everything that this package raises on purpose.
+
+    QikError
+    ├── DefinitionError      a job class or an option that cannot work; raised at import
+    ├── SettingsError        a setting that cannot work; says where it came from
+    ├── ArgumentError        an argument that cannot travel; raised before anything is written
+    ├── UnknownJob           no imported module defines a job of this name
+    ├── MalformedPayload     bytes found in Redis that are not a job
+    ├── Cancelled            raised inside a job, at its own checkpoint
+    └── StoreError           Redis did not do what was asked
+        ├── NotEnqueued      surely nothing was written
+        ├── OutcomeUnknown   the answer was lost: push again with the same jid
+        └── StoreUnavailable Redis cannot be reached, or refuses work for now
+"""
+
+from __future__ import annotations
+
+
+class QikError(Exception):
+    """The root of this package's errors."""
+
+
+class DefinitionError(QikError):
+    """A job class, an option or a reconciler that cannot work as it is written."""
+
+
+class SettingsError(QikError):
+    """A setting that cannot work. The message names its origin and the remedy."""
+
+
+class ArgumentError(QikError, TypeError):
+    """An argument that cannot travel. Nothing was written.
+
+    The message names the job class, the argument's path (`args[1].user.id`), the type that was found, and the remedy.
+    """
+
+
+class UnknownJob(QikError):
+    """No imported module defines a job of this name."""
+
+
+class MalformedPayload(QikError):
+    """Bytes found in Redis that are not a job. The job is set aside with its raw bytes."""
+
+
+class Cancelled(QikError):
+    """This run is not wanted any more; raised by `self.context.checkpoint()`."""
+
+
+class StoreError(QikError):
+    """Redis did not do what was asked."""
+
+
+class NotEnqueued(StoreError):
+    """The job is surely not in Redis. Pushing again is safe."""
+
+
+class OutcomeUnknown(StoreError):
+    """No answer came in time: the job may be in Redis or not.
+
+    Pushing again with `jid=error.jid` within 30 s cannot make a second copy.
+    """
+
+    def __init__(self, message: str, jid: str) -> None:
+        super().__init__(message)
+        self.jid = jid
+
+
+class StoreUnavailable(StoreError):
+    """Redis cannot be reached, or refuses work for now (loading, read-only, full)."""

@@ -1,0 +1,111 @@
+"""Every key: its name, its type, what it holds. No other module writes a key's name.
+
+Sidekiq's own keys are unprefixed, ours begin with `qik:`. Names that users give (queues) are checked here and
+always stand behind a type prefix, so that a queue called `retry` cannot collide with the retry set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+from qik_core.errors import DefinitionError
+
+# --- Sidekiq's ---------------------------------------------------------------
+QUEUES: Final = b"queues"  # set: names of all queues ever pushed to
+SCHEDULE: Final = b"schedule"  # zset: jobs, score = due time in epoch seconds
+RETRY: Final = b"retry"  # zset: failed jobs, score = next try
+DEAD: Final = b"dead"  # zset: dead jobs, score = time of death
+PROCESSES: Final = b"processes"  # set: identities, for Sidekiq's Web and API
+
+# --- ours --------------------------------------------------------------------
+EPOCH: Final = b"qik:epoch"  # string: <loss id> <generation> <previous or -> <birth ms>
+UNIQUE: Final = b"qik:unique:"  # + generation, hash: digest -> lock record; field # = made by a script
+ALIVE: Final = b"qik:alive"  # zset: identities, score = last beat by the server's clock
+ENDED: Final = b"qik:ended"  # list: records of deaths, crashes, no-progress, for the reconciler
+ROLLER: Final = b"qik:roller"  # string with TTL: who walks now
+ROLL: Final = b"qik:roll"  # string with TTL: somebody asks for a roll
+NEVER: Final = b"qik:never"  # never exists; DEL of it lets a script write at maxmemory
+PAUSED: Final = b"paused"  # set: names of paused queues (Sidekiq Pro's key)
+RECOVERING_PREFIX: Final = b"qik:recovering:"
+WORKING_PREFIX: Final = b"qik:working:"
+
+_QUEUE = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+_HOLDER: Final = 6
+
+
+def check_queue(name: object) -> str:
+    """Return a queue's name if it can be one.
+
+    Raises:
+        DefinitionError: not a string of 1 to 128 characters among A-Z a-z 0-9 _ . : -
+    """
+    if type(name) is not str or _QUEUE.fullmatch(name) is None:
+        raise DefinitionError(f"queue {name!r:.80} cannot be a name: use 1 to 128 of A-Z a-z 0-9 _ . : -")
+    return name
+
+
+def queue(name: str) -> bytes:
+    """List: jobs of one queue, newest at the head."""
+    return b"queue:" + name.encode()
+
+
+def later(name: str) -> bytes:
+    """Zset: jittered jobs of passes for one queue. Ruby never sees them."""
+    return b"qik:later:" + name.encode()
+
+
+def working(identity: str) -> bytes:
+    """Hash: jobs that one process fetched and has not settled. Fields <seq>.<n>, and # = <seq>:<count> or `fenced`."""
+    return WORKING_PREFIX + identity.encode()
+
+
+def recovering(identity: str) -> bytes:
+    """Hash: the working hash of a fenced process, while its jobs go back."""
+    return RECOVERING_PREFIX + identity.encode()
+
+
+def process(identity: str) -> bytes:
+    """Hash: Sidekiq's heartbeat of one process."""
+    return identity.encode()
+
+
+def work(identity: str) -> bytes:
+    """Hash: what the threads of one process run, for Sidekiq's Web."""
+    return identity.encode() + b":work"
+
+
+def signals(identity: str) -> bytes:
+    """List: TSTP, TERM, TTIN from Sidekiq's Web and API."""
+    return identity.encode() + b"-signals"
+
+
+def sent(jid: str) -> bytes:
+    """String with a TTL of 30 s: the codes of one push, so that sending it again changes nothing."""
+    return b"qik:sent:" + jid.encode()
+
+
+def idle(name: str) -> bytes:
+    """Set: identities that found nothing on one queue and sleep."""
+    return b"qik:idle:" + name.encode()
+
+
+def wake(identity: str) -> bytes:
+    """List: wake-up tokens for one process."""
+    return b"qik:wake:" + identity.encode()
+
+
+def counted(key: bytes) -> bytes:
+    """String: how many of our jobs a list or zset should hold; more than it has proves a deletion by hand."""
+    return b"qik:n:" + key
+
+
+def stat(name: str, day: str = "") -> bytes:
+    """String: Sidekiq's totals, `processed` and `failed`, overall or of one UTC day."""
+    return b"stat:" + name.encode() + (b":" + day.encode() if day else b"")
+
+
+def holder(identity: str) -> bytes:
+    """Return the 6 characters that stand for an identity in a running lock."""
+    return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()[:_HOLDER].encode()
