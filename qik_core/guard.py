@@ -1,0 +1,78 @@
+"""A process that keeps a server alive for as long as its starter lives, and no longer.
+
+    python guard.py SIGNAL COMMAND...
+
+Whoever needs a private server starts this file and holds the write end of its standard input. The kernel closes that
+end when the starter dies, however it dies, and then the server is sent SIGNAL, and SIGKILL five seconds later. The
+first line on standard output is the server's process id. The exit status is the server's.
+
+The server is this process's own child, so its id cannot come to mean somebody else before it is waited for. Rejected:
+PR_SET_PDEATHSIG in the server alone, which follows the *thread* that forked and does not exist outside Linux.
+
+Runs by path with `python -I -S`: standard library only, and nothing of this package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+
+GRACE = 5.0
+"""Seconds between the polite signal and SIGKILL."""
+
+LOOK = 1.0
+"""Seconds between looks at the parent's id: the second sign of its death, should a fork of it hold the pipe open."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run the server until it ends or the starter does; return the server's exit status."""
+    polite, command = signal.Signals[f"SIG{arguments[0]}"], arguments[1:]
+    starter = os.getppid()
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _wake_up)
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_guard)  # noqa: PLW1509, S603 - one thread here; the command is the starter's
+    with contextlib.suppress(BrokenPipeError):
+        print(server.pid, flush=True)  # noqa: T201 - the starter reads it
+    while server.poll() is None and os.getppid() == starter:
+        readable, _, _ = select.select([sys.stdin.fileno(), wake], [], [], LOOK)
+        if sys.stdin.fileno() in readable or _told_to_end(wake, readable):
+            break
+    return _end(server, polite)
+
+
+def _wake_up(_number: int, _frame: object) -> None:
+    """Do nothing: the wake-up pipe carries the number, and an ignored signal would not be written there."""
+
+
+def _told_to_end(wake: int, readable: list[int]) -> bool:
+    return wake in readable and any(number != signal.SIGCHLD for number in os.read(wake, 64))
+
+
+def _end(server: subprocess.Popen[bytes], polite: signal.Signals) -> int:
+    if server.poll() is None:
+        server.send_signal(polite)
+    try:
+        return server.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        return server.wait()
+
+
+def _end_with_guard() -> None:
+    """Where the kernel can, let the server end even if this process is killed first."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,179 @@
+"""What all tests share: private servers, a clean environment, no process left behind, an honest closing summary.
+
+redis_url      an empty private server; `@pytest.mark.every_server` runs the test once per kind
+redis_server   the same server, to kill and restart; it is healthy again for the next test
+raw            a redis-py client without retries, to look at keys
+postgres_url   an empty database of a private PostgreSQL
+sqlite_url     a new SQLite file in WAL mode
+database_url   both, one after the other
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from qik_core.embedded import Embedded, Kind
+from tests import servers
+from tests.servers import TAG
+from tests.waiting import eventually
+
+
+def _ours(name: str) -> bool:
+    return name in {"REDIS_URL", "DATABASE_URL"} or name.startswith(("QIK_", "DATABASE_URL_"))
+
+
+# A developer's own settings must not reach a test, nor a process that a test starts.
+for _name in [name for name in os.environ if _ours(name)]:
+    del os.environ[_name]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test marked `every_server` once per kind of server."""
+    if "redis_kind" in metafunc.fixturenames:
+        every = metafunc.definition.get_closest_marker("every_server") is not None
+        hidden = [pytest.param(Kind.VALKEY, id=pytest.HIDDEN_PARAM)]
+        metafunc.parametrize("redis_kind", list(Kind) if every else hidden)
+
+
+@pytest.fixture(scope="session")
+def _redis_servers() -> Iterator[dict[Kind, Embedded]]:
+    started: dict[Kind, Embedded] = {}
+    yield started
+    for server in started.values():
+        server.stop()
+
+
+@pytest.fixture
+def redis_server(redis_kind: Kind, _redis_servers: dict[Kind, Embedded]) -> Embedded:
+    """A running, empty server, also when the test before killed or filled it."""
+    server = _redis_servers.get(redis_kind)
+    if server is None:
+        server = _redis_servers[redis_kind] = servers.redis_server(redis_kind)
+    server.start()
+    with _client(server.url) as client:
+        client.config_set("maxmemory", 0)
+        client.flushall()
+        client.script_flush()
+    return server
+
+
+@pytest.fixture
+def redis_url(redis_server: Embedded) -> str:
+    """The URL of an empty private server."""
+    return redis_server.url
+
+
+@pytest.fixture
+def raw(redis_url: str) -> Iterator[redis.Redis]:
+    """A client that does what it is told once, and gives bytes."""
+    with _client(redis_url) as client:
+        yield client
+
+
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[list[servers.Postgres]]:
+    started: list[servers.Postgres] = []
+    yield started
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def postgres_url(_postgres: list[servers.Postgres]) -> Iterator[str]:
+    """An empty database of a private PostgreSQL."""
+    if not _postgres:
+        server = servers.Postgres()
+        _postgres.append(server)
+        server.start()
+    with _postgres[0].database() as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A new SQLite file in WAL mode."""
+    path = tmp_path / "test.db"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database: the test runs on SQLite, then on PostgreSQL."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(autouse=True)
+def _no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves processes behind, also orphaned grandchildren: they inherit a mark in the environment."""
+    tag = uuid.uuid4().hex
+    os.environ[TAG] = tag
+    yield
+    os.environ.pop(TAG, None)
+    with suppress(AssertionError):
+        eventually(lambda: not _tagged(tag), 5.0)
+    left = _tagged(tag)
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if left:
+        pytest.fail(f"{request.node.nodeid} left processes behind: {left}")
+
+
+def _tagged(tag: str) -> dict[int, str]:
+    """Return the running processes with this mark: id → command. Where there is no /proc, nothing."""
+    mark, found = f"{TAG}={tag}".encode(), dict[int, str]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(folder.name) != os.getpid() and mark in (folder / "environ").read_bytes():
+                found[int(folder.name)] = (
+                    (folder / "cmdline").read_text().replace("\0", " ").strip()
+                )
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run and the one command that adds it; with CI=true, prove that nothing skipped."""
+    for server, tests in sorted(servers.missing.items()):
+        terminalreporter.write_line(f"not run: {tests} tests need {server}", yellow=True)
+    if servers.missing:
+        terminalreporter.write_line(f"add it, as root: {servers.REMEDY}", yellow=True)
+    if servers.CI:
+        count = {name: len(terminalreporter.getreports(name)) for name in ("passed", "skipped")}
+        collected = _collected(terminalreporter)
+        terminalreporter.write_line(
+            f"collected = {collected}, passed = {count['passed']}, skipped {count['skipped']}"
+        )
+
+
+def _collected(reporter: pytest.TerminalReporter) -> int:
+    return reporter._numcollected - len(reporter.stats.get("deselected", []))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With CI=true, a run in which not every collected test passed has failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not servers.CI or session.config.option.collectonly or reporter is None:
+        return
+    passed = len(reporter.getreports("passed"))
+    if session.exitstatus == pytest.ExitCode.OK and passed != _collected(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

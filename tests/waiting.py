@@ -1,0 +1,48 @@
+"""Waiting for what a test expects: a condition and a deadline, never a pause that hopes to be long enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(
+    predicate: Callable[[], T], timeout: float = 10.0, message: str = "", *, every: float = 0.01
+) -> T:
+    """Return the predicate's first truthy value; fail the test after `timeout` seconds.
+
+    The failure names the last value seen, so a test need not print.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        seen = predicate()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            what = message or getattr(predicate, "__name__", "the condition")
+            raise AssertionError(f"not within {timeout} s: {what} (last seen: {seen!r:.400})")
+        time.sleep(every)
+
+
+def never(predicate: Callable[[], object], during: float, message: str = "") -> None:
+    """Fail the test as soon as the predicate is truthy within `during` seconds."""
+    deadline = time.monotonic() + during
+    while time.monotonic() < deadline:
+        seen = predicate()
+        if seen:
+            what = message or getattr(predicate, "__name__", "the condition")
+            raise AssertionError(f"happened, and must not: {what} (seen: {seen!r:.400})")
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs. A zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
