@@ -1,0 +1,43 @@
+# `make` alone lists what there is. Everything runs in .venv, which `setup` makes and keeps up to date.
+
+PYTHON = .venv/bin/python
+# A database or Redis of the demo is named on make's own command line. What a shell happens to export is left alone:
+# the demo empties the Redis that it is given.
+given = $(if $(filter command line,$(origin $(1))),$(2) '$($(1))')
+
+.PHONY: help setup demo test test-all check fmt bench lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | while IFS='	' read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
+
+setup: ## make .venv from requirements/dev.lock, once (uv if present, else venv and pip)
+	@sh scripts/setup
+
+demo: setup ## index real files while Redis is emptied and a worker is killed (ROWS= SEED= SABOTAGE= DATABASE_URL= REDIS_URL=)
+	@unset REDIS_URL DATABASE_URL; exec $(PYTHON) -m examples.indexer demo \
+	  $(call given,ROWS,--rows) $(call given,SEED,--seed) $(call given,SABOTAGE,--sabotage) \
+	  $(call given,DATABASE_URL,--database-url) $(call given,REDIS_URL,--redis-url)
+
+test: setup ## run the tests (ARGS= for pytest; CI=true or PROVISION=1, as root, installs Debian's servers first)
+	@sh scripts/provision
+	@exec $(PYTHON) -m pytest -m 'not slow' $(ARGS)
+
+test-all: setup ## run the tests and the long repetitions of chaos
+	@sh scripts/provision
+	@exec $(PYTHON) -m pytest $(ARGS)
+
+check: setup ## lint, format, types, layers, house rules
+	@sh scripts/check
+
+fmt: setup ## format, and fix what can be fixed safely
+	@$(PYTHON) -m ruff check --fix-only --quiet .
+	@$(PYTHON) -m ruff format --quiet .
+
+bench: setup ## measure beside a raw loop and Sidekiq (ARGS="--only CASE --json FILE")
+	@exec $(PYTHON) -m benchmarks $(ARGS)
+
+lock: ## pin anew what pyproject.toml asks for (needs uv)
+	@sh scripts/lock
+
+clean: ## remove .venv, caches and evidence of demos
+	@rm -rf .venv .cache .qik .ruff_cache .hypothesis .import_linter_cache
