@@ -11,6 +11,7 @@
         ├── NotEnqueued      surely nothing was written
         ├── OutcomeUnknown   the answer was lost: push again with the same jid
         └── StoreUnavailable Redis cannot be reached, or refuses work for now
+            └── StoreFull    Redis is at maxmemory: only pushes are refused
 """
 
 from __future__ import annotations
@@ -67,4 +68,15 @@ class OutcomeUnknown(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """Redis cannot be reached, or refuses work for now (loading, read-only, full)."""
+    """Redis cannot be reached, or refuses work for now (loading, read-only, full).
+
+    `sent` says whether the call may have been carried out all the same: its bytes had left when the link broke.
+    """
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class StoreFull(StoreUnavailable):
+    """Redis is at maxmemory and refused the write. Workers go on draining it."""

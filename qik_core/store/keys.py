@@ -26,6 +26,7 @@ ALIVE: Final = b"qik:alive"  # zset: identities, score = last beat by the server
 ENDED: Final = b"qik:ended"  # list: records of deaths, crashes, no-progress, for the reconciler
 ROLLER: Final = b"qik:roller"  # string with TTL: who walks now
 ROLL: Final = b"qik:roll"  # string with TTL: somebody asks for a roll
+COUNTS: Final = b"qik:counts"  # hash: superseded, malformed, deleted_by_hand, lock_without_job: totals, for people
 NEVER: Final = b"qik:never"  # never exists; DEL of it lets a script write at maxmemory
 PAUSED: Final = b"paused"  # set: names of paused queues (Sidekiq Pro's key)
 RECOVERING_PREFIX: Final = b"qik:recovering:"
@@ -109,3 +110,33 @@ def stat(name: str, day: str = "") -> bytes:
 def holder(identity: str) -> bytes:
     """Return the 6 characters that stand for an identity in a running lock."""
     return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()[:_HOLDER].encode()
+
+
+_IN_LUA: Final = {
+    "alive": ALIVE,
+    "counts": COUNTS,
+    "dead": DEAD,
+    "epoch": EPOCH,
+    "idle": idle(""),
+    "later": later(""),
+    "n": counted(b""),
+    "never": NEVER,
+    "paused": PAUSED,
+    "processes": PROCESSES,
+    "queue": queue(""),
+    "queues": QUEUES,
+    "recovering": RECOVERING_PREFIX,
+    "retry": RETRY,
+    "roll": ROLL,
+    "roller": ROLLER,
+    "schedule": SCHEDULE,
+    "stat": stat(""),
+    "unique": UNIQUE,
+    "wake": wake(""),
+    "working": WORKING_PREFIX,
+}
+
+
+def as_lua() -> str:
+    """Return the names and prefixes as the table `K` that every script begins with."""
+    return "local K = {" + ", ".join(f'{name} = "{key.decode()}"' for name, key in _IN_LUA.items()) + "}\n"

@@ -1,0 +1,186 @@
+"""One connection to Redis, with a deadline for every call and no retry of its own.
+
+redis-py's client sends every command again, up to ten times: that doubles pushes and loses pops. Here a call is sent
+once; whoever calls says what a lost answer means. redis-py's `Connection` does what is tedious (URL, TLS, auth,
+handshake); one script call costs a third of the CPU that its client needs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import hiredis
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from qik_core.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
+from qik_core.store.scripts import Script, script
+
+CONNECT: Final = 1.0
+"""Seconds within which a connection must stand."""
+ANSWER: Final = 2.0
+"""Seconds within which an answer must come."""
+
+# What Redis says while it cannot work for now. First words; behind a script's own error they stand further on.
+_FOR_NOW = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "BUSY", "UNBLOCKED")
+_NOT_LET_IN = ("NOAUTH", "WRONGPASS", "NOPERM")
+Arg = bytes | str | int | float
+
+
+class Link:
+    """A connection that is made when it is first needed. Not for two threads at once."""
+
+    def __init__(self, url: str, *, timeout: float = ANSWER) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._connection: Any = None
+
+    def call(self, *args: Arg, timeout: float | None = None) -> Any:
+        """Send one command and return its reply.
+
+        Raises:
+            StoreUnavailable: no answer in time, no connection, or Redis cannot work for now.
+            StoreError: Redis refused the command itself.
+        """
+        self.send(*args)
+        return self.receive(timeout)
+
+    def run(self, name: str, names: Sequence[bytes] = (), args: Sequence[Arg] = (), timeout: float | None = None) -> Any:
+        """Run a script of ours by its name; raises as `call`."""
+        lua: Script = script(name)
+        rest = (len(names), *names, *args)
+        try:
+            return self.call(b"EVALSHA", lua.sha, *rest, timeout=timeout)
+        except _UnknownScript:
+            return self.call(b"EVAL", lua.text, *rest, timeout=timeout)
+
+    def send(self, *args: Arg) -> None:
+        """Send one command whose reply `receive` will read."""
+        connection = self._open()
+        try:
+            connection.send_packed_command([hiredis.pack_command(args)], check_health=False)  # type: ignore[arg-type]
+        except (redis.RedisError, OSError) as error:
+            raise self._broken(error, sent=True) from None
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """Read the reply of the command that was sent last; raises as `call`."""
+        try:
+            return self._connection.read_response(timeout=self._timeout if timeout is None else timeout)
+        except redis.ResponseError as error:
+            raise self._refused(str(error)) from None
+        except (redis.RedisError, OSError) as error:
+            raise self._broken(error, sent=True) from None
+
+    def fileno(self) -> int:
+        """Return the socket, for `select`."""
+        descriptor: int = self._open()._get_socket().fileno()  # noqa: SLF001 - redis-py has no public name for it
+        return descriptor
+
+    def close(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    def _open(self) -> Any:
+        if self._connection is None:
+            connection = _connection(self._url, self._timeout)
+            try:
+                connection.connect()
+            except redis.ResponseError as error:
+                raise self._refused(str(error)) from None
+            except (redis.RedisError, OSError) as error:
+                raise self._broken(error, sent=False) from None
+            self._connection = connection
+        return self._connection
+
+    def _broken(self, error: Exception, *, sent: bool) -> StoreUnavailable:
+        self.close()
+        return StoreUnavailable(f"Redis at {masked(self._url)} did not answer: {error}", sent=sent)
+
+    def _refused(self, text: str) -> StoreError:
+        word = text.split(" ", 1)[0]
+        if word == "NOSCRIPT" or text.startswith("No matching script"):
+            return _UnknownScript(text)
+        if word == "OOM" or "OOM command not allowed" in text:
+            return StoreFull(f"Redis at {masked(self._url)} is full: {text}")
+        if word in _NOT_LET_IN or word in _FOR_NOW or any(f"-{known}" in text for known in _FOR_NOW):
+            self.close()
+            return StoreUnavailable(f"Redis at {masked(self._url)} refuses for now: {text}")
+        return StoreError(f"Redis at {masked(self._url)} refused: {text}")
+
+
+class _UnknownScript(StoreError):
+    """The server has not seen this script since it started."""
+
+
+class Links:
+    """Links for many threads: each call borrows one. Drops what it inherits through a fork."""
+
+    def __init__(self, url: str, *, timeout: float = ANSWER) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._pid = os.getpid()
+        self._free: deque[Link] = deque()
+
+    def borrow(self) -> Link:
+        """Return a link that nobody else uses; give it back with `give`."""
+        if self._pid != os.getpid():
+            self._pid, self._free = os.getpid(), deque()
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Link(self._url, timeout=self._timeout)
+
+    def give(self, link: Link) -> None:
+        """Take a link back."""
+        self._free.append(link)
+
+    def run(self, name: str, names: Sequence[bytes] = (), args: Sequence[Arg] = ()) -> Any:
+        """Run a script on a borrowed link; raises as `Link.call`."""
+        link = self.borrow()
+        try:
+            return link.run(name, names, args)
+        finally:
+            self.give(link)
+
+    def call(self, *args: Arg) -> Any:
+        """Send one command on a borrowed link; raises as `Link.call`."""
+        link = self.borrow()
+        try:
+            return link.call(*args)
+        finally:
+            self.give(link)
+
+    def close(self) -> None:
+        """Drop all connections that are not borrowed."""
+        while self._free:
+            self._free.pop().close()
+
+
+def masked(url: str) -> str:
+    """Return a URL without its password."""
+    scheme, separator, rest = url.partition("://")
+    userinfo, at, host = rest.rpartition("@")
+    if not at:
+        return url
+    return f"{scheme}{separator}{userinfo.partition(':')[0]}:***@{host}"
+
+
+def _connection(url: str, timeout: float) -> Any:
+    try:
+        pool = redis.ConnectionPool.from_url(
+            url,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=timeout,
+            socket_connect_timeout=CONNECT,
+            health_check_interval=0,
+        )
+    except ValueError as error:
+        raise SettingsError(f"redis={masked(url)!r} is no Redis URL ({error}): use redis://host:6379/0") from None
+    return pool.make_connection()

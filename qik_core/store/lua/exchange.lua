@@ -1,0 +1,39 @@
+-- exchange: settle finished jobs and fetch the next ones, in one numbered round trip.
+--
+-- KEYS[1] qik:working:<identity> hash
+-- ARGV[1] candidate epoch   [2] sequence   [3] identity   [4] holder   [5] how many to fetch
+--     [6] ms after the epoch's birth in which nothing is handed out   [7] 3 L: least life of a running lock, seconds
+--     [8] dead_max   [9] seconds that the dead are kept   [10] UTC day   [11] queues, spaces between
+--     [12] MessagePack: {done without lock, done with lock, others, failures}: see lib/settle.lua
+-- returns status (done | again | idle | lost | fenced), epoch, time, superseded, then payload, queue, …
+--
+-- Why a script: the number tells a re-send from a new exchange, so a lost reply neither settles twice nor strands what
+-- was fetched; and every job moves in the same step as its lock. DEL first: what follows may then write to a full Redis.
+--
+-- include: epoch locks wake settle fetch exchange
+redis.call("DEL", K.never)
+local E, working, seq = open_epoch(ARGV[1]), KEYS[1], tonumber(ARGV[2])
+local mark = redis.call("HGET", working, "#")
+if mark == "fenced" then return {"fenced", E.text, STAMP, 0} end
+local last, count = (mark or ""):match("^(%d+):(%d+)$")
+last = tonumber(last)
+if last == nil or (last ~= seq and last + 1 ~= seq) then return {"lost", E.text, STAMP, 0} end
+if last == seq then return again(E, working, seq, tonumber(count)) end
+local W = {working = working, holder = ARGV[4], lease = tonumber(ARGV[7]), superseded = 0,
+  dead_max = tonumber(ARGV[8]), dead_seconds = tonumber(ARGV[9])}
+local out = cmsgpack.unpack(ARGV[12])
+settle_done(E, W, out[1], out[2])
+for _, other in ipairs(out[3]) do settle_other(E, W, other) end
+local settled = #out[1] + #out[2] / 5 + #out[3]
+count_runs(ARGV[10], settled, out[4])
+local queues, want, reply, popped = {}, tonumber(ARGV[5]), {}, 0
+for name in ARGV[11]:gmatch("%S+") do queues[#queues + 1] = name end
+local age = NOW * 1000 - E.birth
+if want > 0 and #queues > 0 and not (age >= 0 and age < tonumber(ARGV[6])) then
+  reply, popped = fetch(E, W, queues, want, ARGV[2])
+  if popped == 0 then sleep_on(queues, ARGV[3]) end
+end
+if settled == 0 and popped == 0 then return {"idle", E.text, STAMP, 0} end
+if W.superseded > 0 then redis.call("HINCRBY", K.counts, "superseded", W.superseded) end
+redis.call("HSET", working, "#", ARGV[2] .. ":" .. #reply / 2)
+return {"done", E.text, STAMP, W.superseded, unpack(reply)}

@@ -1,0 +1,40 @@
+-- giveback: jobs of a working hash return to their queues, next to be fetched, and their locks with them.
+--
+-- KEYS[1] qik:working:<identity> or qik:recovering:<identity> hash
+-- ARGV[1] candidate epoch   [2] holder   [3] 1: remove the hash when no job is left in it
+--     [4…] triples: field, queue, payload to put back instead or ""
+-- returns ok | fenced, epoch, time, given back, superseded
+--
+-- Why a script: a job is in exactly one place at every moment, and a second call finds nothing to do. At most 500 jobs.
+--
+-- include: epoch locks wake
+redis.call("DEL", K.never)
+local E, hash, holder, given, superseded = open_epoch(ARGV[1]), KEYS[1], ARGV[2], 0, 0
+if redis.call("HGET", hash, "#") == "fenced" then return {"fenced", E.text, STAMP, 0, 0} end
+for i = 4, #ARGV, 3 do
+  local field, queue = ARGV[i], ARGV[i + 1]
+  local raw = redis.call("HGET", hash, field)
+  if raw then
+    local unique, jid = raw:match(HEADER)
+    local digest, until_, seconds = lock_of(unique or "")
+    local rec = digest and until_ == "S" and read_locks(E, {"#", digest})[2]
+    redis.call("HDEL", hash, field)
+    if rec and not is_mine(rec, jid, holder) then
+      superseded = superseded + 1
+    else
+      raw = ARGV[i + 2] ~= "" and ARGV[i + 2] or raw
+      redis.call("RPUSH", K.queue .. queue, raw)
+      redis.call("SADD", K.queues, queue)
+      if unique then redis.call("INCRBY", K.n .. K.queue .. queue, 1) end
+      if digest and until_ == "S" then
+        write_locks(E, {digest, record("q", "0", rec and rec:sub(3, 8) or "------", NOW + seconds, jid)}, {})
+      end
+      wake(queue, 1)
+      given = given + 1
+    end
+  end
+end
+if superseded > 0 then redis.call("HINCRBY", K.counts, "superseded", superseded) end
+local left = redis.call("HLEN", hash) - redis.call("HEXISTS", hash, "#") - redis.call("HEXISTS", hash, "@")
+if ARGV[3] == "1" and left <= 0 then redis.call("DEL", hash) end
+return {"ok", E.text, STAMP, given, superseded}

@@ -1,0 +1,31 @@
+-- What a push meets under a lock that exists.
+-- Returns a code (e enqueued, q s r t duplicate, a advanced, d dirtied) and the new record where it changes;
+-- nil where the lock counts as absent; "true" third when the lock is past its window and a roll should look.
+local function meet(rec, jid, pass, version)
+  local state, tag = rec:sub(1, 1), rec:sub(3, 8)
+  if rec:sub(19):match("^[^|]+") == jid then return "e" end
+  local expired = tonumber(rec:sub(9, 18)) < NOW
+  if state == "r" then
+    local newer = version ~= "------" and tag ~= "------" and version ~= tag
+    if pass and not newer then return "r", nil, expired end
+    return "d", "r1" .. (version ~= "------" and version or tag) .. rec:sub(9), expired
+  end
+  if expired then
+    if pass then return state, nil, true end
+    return nil
+  end
+  if state == "s" and not pass then return "a" end
+  return state
+end
+
+-- The scheduled copy behind a lock, found by its score: {zset, payload, queue}; nil when it is not there.
+local function scheduled_copy(rec)
+  local jid, score, name = rec:sub(19):match("^([^|]+)|([%d.]+)@?(.*)$")
+  if not jid then return nil end
+  local zset = name ~= "" and K.later .. name or K.schedule
+  for _, raw in ipairs(redis.call("ZRANGEBYSCORE", zset, score, score, "LIMIT", 0, 500)) do
+    local _, found, queue = raw:match(HEADER)
+    if found == jid then return {zset, raw, queue, jid} end
+  end
+  return nil
+end

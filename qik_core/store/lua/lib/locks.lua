@@ -1,0 +1,50 @@
+-- The locks of the generation, and of the one a roll is leaving.
+-- A record: state(1) dirty(1) version(6) expiry(10) jid, then "|" and a tail. See docs/internals.md.
+local HEADER = '^{"qik":"([%w_-]+)","jid":"([%w_-]+)","queue":"([%w_.:-]+)",'
+
+-- fields[1] is "#", which every hash of locks has since the script that made it. Without it somebody deleted the
+-- hash: that is a loss like any other.
+local function read_locks(E, fields)
+  local found = redis.call("HMGET", K.unique .. E.gen, unpack(fields))
+  local old = E.prev ~= "-" and redis.call("HMGET", K.unique .. E.prev, unpack(fields))
+  if not found[1] or (old and not old[1]) then
+    make_epoch(E)
+    return {}
+  end
+  if old then
+    for i = 2, #fields do found[i] = found[i] or old[i] end
+  end
+  return found
+end
+
+-- set: digest, record, digest, record, … ; gone: digests. A roll's old hash keeps only what nobody has touched.
+local function write_locks(E, set, gone)
+  if #set > 0 then
+    redis.call("HSET", K.unique .. E.gen, unpack(set))
+    if E.prev ~= "-" then
+      for i = 1, #set, 2 do redis.call("HDEL", K.unique .. E.prev, set[i]) end
+    end
+  end
+  if #gone > 0 then
+    redis.call("HDEL", K.unique .. E.gen, unpack(gone))
+    if E.prev ~= "-" then redis.call("HDEL", K.unique .. E.prev, unpack(gone)) end
+  end
+end
+
+local function record(state, dirty, version, expiry, owner)
+  return state .. dirty .. version .. string.format("%010.0f", math.ceil(expiry)) .. owner
+end
+
+local function running(rec, seconds, lease, jid, holder)
+  local expiry = NOW + math.max(seconds, lease)
+  return record("r", "0", rec and rec:sub(3, 8) or "------", expiry, jid .. "|" .. holder)
+end
+
+local function is_mine(rec, jid, holder)
+  return rec:sub(1, 1) == "r" and rec:sub(19) == jid .. "|" .. holder
+end
+
+local function lock_of(unique) -- digest, until, seconds of a header's first value; nil without a lock
+  if #unique < 24 then return nil end
+  return unique:sub(1, 22), unique:sub(23, 23), tonumber(unique:sub(24))
+end
