@@ -93,7 +93,9 @@ class Shared:
         """
         head = os.pread(fd, _HEAD.size, 0)
         if len(head) != _HEAD.size or not head.startswith(_MAGIC):
-            raise ValueError(f"file descriptor {fd} is not a page shared by a parent: start children with `qik work`")
+            raise ValueError(
+                f"file descriptor {fd} is not a page shared by a parent: start children with `qik work`"
+            )
         return cls(fd, _HEAD.unpack(head)[1])
 
     def close(self) -> None:
@@ -136,7 +138,9 @@ class Shared:
         """The child's present identity; empty before it has one."""
         which = self._view[_WHICH_AT] & 1
         begin = _IDENTITIES_AT + which * IDENTITY_BYTES
-        return bytes(self._view[begin : begin + self._view[_LENGTHS_AT + which]]).decode("utf-8", "replace")
+        return bytes(self._view[begin : begin + self._view[_LENGTHS_AT + which]]).decode(
+            "utf-8", "replace"
+        )
 
     @identity.setter
     def identity(self, identity: str) -> None:
@@ -147,7 +151,9 @@ class Shared:
         """
         raw = identity.encode()
         if not 1 <= len(raw) <= IDENTITY_BYTES:
-            raise ValueError(f"an identity has 1 to {IDENTITY_BYTES} bytes, not {len(raw)}: {identity!r:.80}")
+            raise ValueError(
+                f"an identity has 1 to {IDENTITY_BYTES} bytes, not {len(raw)}: {identity!r:.80}"
+            )
         for slot in range(self.slots):
             self.clear(slot)
         other = 1 - (self._view[_WHICH_AT] & 1)
@@ -165,8 +171,15 @@ class Shared:
 
     def started(self) -> list[str]:
         """Return the fields of the jobs that were started and have not ended, in the order of their slots."""
-        fields = (_FIELD.unpack_from(self._view, _SLOTS_AT + slot * FIELD_BYTES)[0] for slot in range(self.slots))
-        return [text for text in (field.rstrip(b"\0").decode("ascii", "replace") for field in fields) if _is_field(text)]
+        fields = (
+            _FIELD.unpack_from(self._view, _SLOTS_AT + slot * FIELD_BYTES)[0]
+            for slot in range(self.slots)
+        )
+        return [
+            text
+            for text in (field.rstrip(b"\0").decode("ascii", "replace") for field in fields)
+            if _is_field(text)
+        ]
 
 
 def _is_field(text: str) -> bool:
@@ -179,7 +192,7 @@ def _anonymous_file() -> int:
     """Return a descriptor of memory that has no name, so that nothing is left behind when both sides are gone."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("qik-shared")
-    import tempfile  # noqa: PLC0415  only where memfd is absent: it doubles what a parent imports
+    import tempfile  # only where memfd is absent: it doubles what a parent imports
 
     with tempfile.TemporaryFile(buffering=0) as file:
         return os.dup(file.fileno())

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,10 @@ def child(shared: Shared, body: str, *, wait: bool = True) -> subprocess.Popen[s
     """Run `body` in a real process that has attached the page as `shared`."""
     prelude = f"import os, signal\nfrom qik_core.shared import Shared, State, clock\nshared = Shared.attach({shared.fd})\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", prelude + textwrap.dedent(body)], pass_fds=[shared.fd], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", prelude + textwrap.dedent(body)],
+        pass_fds=[shared.fd],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     if wait:
         process.communicate(timeout=20)
@@ -24,7 +28,12 @@ def child(shared: Shared, body: str, *, wait: bool = True) -> subprocess.Popen[s
 
 def test_a_new_page_is_booting_and_says_nothing() -> None:
     shared = Shared.create(4)
-    assert (shared.state, shared.identity, shared.last_tick(), shared.started()) == (State.BOOTING, "", 0.0, [])
+    assert (shared.state, shared.identity, shared.last_tick(), shared.started()) == (
+        State.BOOTING,
+        "",
+        0.0,
+        [],
+    )
     shared.close()
 
 
@@ -115,12 +124,18 @@ def test_a_descriptor_of_something_else_is_refused_with_the_remedy() -> None:
         Shared.attach(read)
     os.close(read)
     os.close(write)
-    with open(__file__, "rb") as file, pytest.raises(ValueError, match="qik work"):
+    with Path(__file__).open("rb") as file, pytest.raises(ValueError, match="qik work"):
         Shared.attach(file.fileno())
 
 
 def test_the_module_imports_nothing_of_ours() -> None:
     path = sys.modules[Shared.__module__].__file__
     code = f"import runpy, sys; runpy.run_path({path!r}); print([m for m in sys.modules if m.startswith('qik')])"
-    out = subprocess.run([sys.executable, "-S", "-P", "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    out = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
     assert out.stdout.strip() == "[]"
