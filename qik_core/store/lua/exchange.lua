@@ -4,7 +4,8 @@
 -- ARGV[1] candidate epoch   [2] sequence   [3] identity   [4] holder   [5] how many to fetch
 --     [6] ms after the epoch's birth in which nothing is handed out   [7] 3 L: least life of a running lock, seconds
 --     [8] dead_max   [9] seconds that the dead are kept   [10] UTC day   [11] queues, spaces between
---     [12] MessagePack: {done without lock, done with lock, others, failures}: see lib/settle.lua
+--     [12…15] how many ended well without a lock, with one, how many did not, failures among them
+--     [16…] the outcomes themselves: 1, 5 and 8 values each, see lib/settle.lua
 -- returns status (done | again | idle | lost | fenced), epoch, time, superseded, then payload, queue, …
 --
 -- Why a script: the number tells a re-send from a new exchange, so a lost reply neither settles twice nor strands what
@@ -21,11 +22,14 @@ if last == nil or (last ~= seq and last + 1 ~= seq) then return {"lost", E.text,
 if last == seq then return again(E, working, seq, tonumber(count)) end
 local W = {working = working, holder = ARGV[4], lease = tonumber(ARGV[7]), superseded = 0,
   dead_max = tonumber(ARGV[8]), dead_seconds = tonumber(ARGV[9])}
-local out = cmsgpack.unpack(ARGV[12])
-settle_done(E, W, out[1], out[2])
-for _, other in ipairs(out[3]) do settle_other(E, W, other) end
-local settled = #out[1] + #out[2] / 5 + #out[3]
-count_runs(ARGV[10], settled, out[4])
+local plain, locked, others, at = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14]), 16
+if plain > 0 then redis.call("HDEL", working, unpack(ARGV, at, at + plain - 1)) end
+at = at + plain
+if locked > 0 then settle_locked(E, W, at, locked) end
+at = at + locked * 5
+for i = 0, others - 1 do settle_other(E, W, {unpack(ARGV, at + i * 8, at + i * 8 + 7)}) end
+local settled = plain + locked + others
+count_runs(ARGV[10], settled, tonumber(ARGV[15]))
 local queues, want, reply, popped = {}, tonumber(ARGV[5]), {}, 0
 for name in ARGV[11]:gmatch("%S+") do queues[#queues + 1] = name end
 local age = NOW * 1000 - E.birth

@@ -1,27 +1,26 @@
--- What becomes of the jobs that a process has finished. W = {working, holder, retry cap …}: see exchange.lua.
-local function requeue(W, raw, queue)
+-- What becomes of the jobs that a process has finished. W = {working, holder, lease, dead_max, dead_seconds, superseded}.
+local function requeue(raw, queue)
   redis.call("RPUSH", K.queue .. queue, raw)
   redis.call("INCRBY", K.n .. K.queue .. queue, 1)
   wake(queue, 1)
 end
 
--- ended well, without a lock: fields · with one: field, digest, jid, seconds, a payload to run again or ""
-local function settle_done(E, W, plain, locked)
-  if #plain > 0 then redis.call("HDEL", W.working, unpack(plain)) end
-  if #locked == 0 then return end
+-- Ended well, under a lock. ARGV from `at`: n times field, digest, jid, seconds, a payload to run again or "".
+local function settle_locked(E, W, at, n)
   local fields, gone, set, done = {"#"}, {}, {}, {}
-  for i = 2, #locked, 5 do fields[#fields + 1] = locked[i] end
+  for i = 1, n do fields[i + 1] = ARGV[at + i * 5 - 4] end
   local found = read_locks(E, fields)
-  for i = 1, #locked, 5 do
-    local field, digest, jid, rec = locked[i], locked[i + 1], locked[i + 2], found[(i + 4) / 5 + 1]
-    done[#done + 1] = field
+  for i = 1, n do
+    local field, digest, jid, seconds, again = unpack(ARGV, at + i * 5 - 5, at + i * 5 - 1)
+    local rec = found[i + 1]
+    done[i] = field
     if rec and is_mine(rec, jid, W.holder) then
       local raw = rec:sub(2, 2) == "1" and redis.call("HGET", W.working, field)
       local _, _, queue = (raw or ""):match(HEADER)
       if queue then
-        requeue(W, locked[i + 4] ~= "" and locked[i + 4] or raw, queue)
+        requeue(again ~= "" and again or raw, queue)
         set[#set + 1] = digest
-        set[#set + 1] = record("q", "0", rec:sub(3, 8), NOW + locked[i + 3], jid)
+        set[#set + 1] = record("q", "0", rec:sub(3, 8), NOW + seconds, jid)
       else
         gone[#gone + 1] = digest
       end
@@ -59,7 +58,7 @@ local function settle_other(E, W, o)
     if digest then write_locks(E, {digest, record("t", "0", version, NOW + o[6] + seconds, jid .. "|" .. at)}, {}) end
     return
   end
-  if kind == "b" then requeue(W, o[7], o[5]) end
+  if kind == "b" then requeue(o[7], o[5]) end
   if kind == "d" then bury(W, o[7]) end
   if not digest then return end
   if kind == "b" then write_locks(E, {digest, record("q", "0", version, NOW + seconds, jid)}, {})

@@ -1,0 +1,100 @@
+"""A roll: a new generation of locks, and a walk from the side of the jobs that carries over what is still wanted.
+
+Sources are read before targets (schedule, later, retry, then the lists), so that a job which moves while we walk is
+met at one of the two. Any process may walk; one at a time; one that died is walked again in the generation it made.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from qik_core.store import keys
+from qik_core.store.epoch import Epoch
+from qik_core.store.link import Link
+from qik_core.store.recovery import holders
+from qik_core.store.store import Candidate
+
+_STEP: Final = 250
+_NOT_YET: Final = -1
+_ROLLER_SECONDS: Final = 60
+
+
+class Roll:
+    """One roll, walked by one process."""
+
+    def __init__(self, link: Link, candidate: Candidate, walker: str) -> None:
+        self._link = link
+        self._candidate = candidate
+        self._walker = walker
+        self._generation = ""
+
+    def begin(self) -> bool:
+        """Make the new generation, or take up the one that stands; False when another process walks."""
+        args = (self._candidate.text, os.urandom(4).hex(), self._walker, _ROLLER_SECONDS)
+        text, mine = self._link.run("roll_begin", (), args)
+        self._generation = Epoch.parse(text).generation
+        return bool(mine)
+
+    def walk(self) -> bool:
+        """Read every job once; False when the generation changed under us."""
+        return all(self._walk_one(key) for key in self._sources())
+
+    def end(self) -> int:
+        """Drop the previous generation; says how many locks had no job, -1 when somebody has not beaten yet, -2 when the
+        generation changed."""
+        left: int = self._link.run("roll_end", holders(self._link), (self._candidate.text, self._generation, self._walker))
+        return left
+
+    def _sources(self) -> Iterator[bytes]:
+        queues = sorted(_members(self._link))
+        yield keys.SCHEDULE
+        yield from (keys.later(name) for name in queues)
+        yield keys.RETRY
+        yield from (keys.queue(name) for name in queues)
+
+    def _walk_one(self, key: bytes) -> bool:
+        kind = self._link.call("TYPE", key)
+        position, ties, read = b"-inf" if kind == b"zset" else b"0", 0, _STEP
+        while read >= _STEP:
+            args = (self._candidate.text, self._generation, position, ties, _STEP)
+            read, position, ties = self._link.run("roll_walk", (key,), args)
+            if read < 0:
+                return False
+        return True
+
+
+def roll(
+    link: Link,
+    candidate: Candidate,
+    walker: str,
+    *,
+    deadline: float,
+    now: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
+) -> int | None:
+    """Walk now; returns the locks that had no job behind them, None when it has not ended by `deadline` (monotonic)."""
+    attempt = Roll(link, candidate, walker)
+    while not attempt.begin():
+        if now() >= deadline:
+            return None
+        wait(0.1)
+    if not attempt.walk():
+        return None
+    while (left := attempt.end()) == _NOT_YET:
+        if now() >= deadline:
+            return None
+        wait(0.1)
+    return max(left, 0)
+
+
+def _members(link: Link) -> set[str]:
+    names: set[str] = set()
+    cursor = b"0"
+    while True:
+        cursor, found = link.call("SSCAN", keys.QUEUES, cursor, "COUNT", 500)
+        names.update(name.decode("utf-8", "replace") for name in found)
+        if cursor == b"0":
+            return names

@@ -1,0 +1,180 @@
+"""What one worker process says to Redis: exchange, beat, assert, give back, leave.
+
+Every method takes the link to use, because the courier and the heartbeat each own one. None of them retries: an exchange
+is numbered, so the courier sends it again; a beat that fails is followed by the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from qik_core.errors import QikError
+from qik_core.payload import Payload, header
+from qik_core.store import keys
+from qik_core.store.epoch import Epoch
+from qik_core.store.exchange import Answer, Fetched, Outcome, pack
+from qik_core.store.link import Arg, Link
+from qik_core.store.push import MOST
+from qik_core.store.store import Candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the scripts need to know of the settings. Seconds, unless the name says otherwise."""
+
+    heartbeat: float = 5.0
+    lease: float = 30.0
+    dead_max: int = 10_000
+    dead_seconds: float = 180 * 86_400.0
+
+    @property
+    def hold_ms(self) -> int:
+        """After a loss nothing starts for H + 1 s, so that every process can assert what it runs."""
+        return int((self.heartbeat + 1) * 1000)
+
+    @property
+    def lock_life(self) -> float:
+        """The least life of a running lock: 3 L."""
+        return 3 * self.lease
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The answer to a beat."""
+
+    fenced: bool
+    epoch: Epoch
+    time: float
+    signal: str
+    roll: bool
+    """Somebody asks for a roll."""
+    fields: Sequence[bytes]
+    """What Redis says this process holds."""
+
+
+class Held(NamedTuple):
+    """One job of an assertion."""
+
+    field: bytes
+    settling: bool
+    """Its outcome is under way: the lock is renewed if it is ours, never taken."""
+    raw: bytes = b""
+    """To be restored into the working hash; empty: it is there."""
+
+
+class WorkerStore:
+    """The scripts of one process under one identity."""
+
+    def __init__(self, identity: str, limits: Limits, candidate: Candidate) -> None:
+        self.identity = identity
+        self.limits = limits
+        self._candidate = candidate
+        self._working = keys.working(identity)
+        self._holder = keys.holder(identity)
+
+    def exchange(self, link: Link, sequence: int, call: Sequence[Arg]) -> Answer:
+        """Send exchange `sequence`; `call` comes from `prepare` and stays the same until it is answered."""
+        reply = link.run("exchange", (self._working,), (self._candidate.text, sequence, *call))
+        answer = Answer.parse(reply, sequence)
+        self._candidate.seen(answer.epoch)
+        return answer
+
+    def prepare(self, outcomes: Sequence[Outcome], queues: Sequence[str], want: int) -> Sequence[Arg]:
+        """Return the arguments of an exchange: at most 500 outcomes, at most 500 jobs wanted."""
+        limits = self.limits
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        return (
+            self.identity,
+            self._holder,
+            min(want, MOST),
+            limits.hold_ms,
+            limits.lock_life,
+            limits.dead_max,
+            limits.dead_seconds,
+            day,
+            " ".join(queues),
+            *pack(outcomes),
+        )
+
+    def beat(self, link: Link, info: Sequence[Arg], work: Sequence[Arg] = ()) -> Beat:
+        """Say that this process is alive; `info` and `work` are flat pairs for Sidekiq's pages."""
+        names = (keys.process(self.identity), keys.signals(self.identity), self._working, keys.work(self.identity))
+        args = (self._candidate.text, self.identity, len(info), *info, *work)
+        status, epoch, now, signal, roll, *fields = link.run("beat", names, args)
+        return Beat(
+            status == b"fenced",
+            self._candidate.seen(Epoch.parse(epoch)),
+            float(now),
+            signal.decode(),
+            roll == b"1",
+            fields,
+        )
+
+    def hold(self, link: Link, held: Sequence[Held], *, mark: str = "") -> set[bytes] | None:
+        """Renew the locks of these jobs; `mark` (`<seq>:<count>`) also brings the working hash back after a loss.
+
+        Returns the fields that another holder has superseded, None when this process is fenced.
+        """
+        superseded: set[bytes] = set()
+        for part, last in _parts(held):
+            args: list[Arg] = [self._candidate.text, self._holder, self.limits.lock_life, mark, "1" if last else "0"]
+            for job in part:
+                args += (job.field, "s" if job.settling else "-", job.raw)
+            status, epoch, _, *fields = link.run("assert", (self._working,), args)
+            self._candidate.seen(Epoch.parse(epoch))
+            if status == b"fenced":
+                return None
+            superseded.update(fields)
+        return superseded
+
+    def give_back(self, link: Link, jobs: Sequence[Fetched]) -> int:
+        """Return unstarted jobs to their queues, next to be fetched; says how many went."""
+        given = 0
+        for part, _ in _parts(jobs):
+            args: list[Arg] = [self._candidate.text, self._holder, "0"]
+            for job in part:
+                args += (job.field, job.queue, b"")
+            given += link.run("giveback", (self._working,), args)[3]
+        return given
+
+    def read(self, link: Link, fields: Sequence[bytes]) -> list[Fetched]:
+        """Return these jobs as the working hash has them; what is gone is left out."""
+        return read_jobs(link, self._working, fields)
+
+    def leave(self, link: Link, queues: Sequence[str]) -> bool:
+        """Say goodbye; False when jobs are still held, which recovery will find."""
+        names = (self._working, keys.process(self.identity), keys.work(self.identity))
+        return bool(link.run("leave", names, (self.identity, *queues)))
+
+    def sleep(self, link: Link, seconds: float) -> None:
+        """Ask to be woken by a push; the answer comes through `link.receive` when its socket is readable."""
+        link.send("BLPOP", keys.wake(self.identity), seconds)
+
+
+def _parts(items: Sequence[Any]) -> Iterator[tuple[Sequence[Any], bool]]:
+    """Yield slices of at most 500, at least one, and whether it is the last."""
+    for start in range(0, max(len(items), 1), MOST):
+        yield items[start : start + MOST], start + MOST >= len(items)
+
+
+def read_jobs(link: Link, key: bytes, fields: Sequence[bytes]) -> list[Fetched]:
+    """Return these jobs of a working hash, each with the queue that it belongs to."""
+    jobs: list[Fetched] = []
+    for part, _ in _parts(fields):
+        raws = link.call("HMGET", key, *part) if part else []
+        jobs += [Fetched(name, raw, queue_of(raw)) for name, raw in zip(part, raws, strict=True) if raw]
+    return jobs
+
+
+def queue_of(raw: bytes) -> str:
+    """Return the queue that a payload names; `default` for one that names none that can be."""
+    ours = header(raw)
+    if ours is not None:
+        return ours[2]
+    try:
+        return keys.check_queue(Payload.decode(raw).queue)
+    except QikError:
+        return "default"
