@@ -1,0 +1,3 @@
+"""Folders that run, each tested."""
+
+from __future__ import annotations
