@@ -251,6 +251,7 @@ class Parent:
             self.log(
                 "error", f"child {seat.index} cannot be spawned", error=str(error), pause=pause
             )
+            self._boot_failed(0, now)
             return
         seat.child = Child(process, shared, now)
 
