@@ -1,0 +1,3 @@
+"""A pass over many pending rows."""
+
+from __future__ import annotations
