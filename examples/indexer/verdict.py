@@ -14,6 +14,9 @@ from examples.indexer.models import Status
 KINDS = ("flush", "lists", "child", "commit", "host")
 """Every demo has one fault of each kind."""
 _SHOWN = 3
+_COPIES = 1
+_COPIES_AFTER = 2
+"""Most jobs of one row at once: until something is deleted, and from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ def _end(end: End) -> list[Finding]:
         Finding(
             "jobs of one row at once",
             f"{end.copies_before}; {end.copies_after} after deletions",
-            end.copies_before <= 1 and end.copies_after <= 2,
+            end.copies_before <= _COPIES and end.copies_after <= _COPIES_AFTER,
         ),
         Finding(
             "left in Redis",
