@@ -1,1 +1,85 @@
-"""A job engine with Sidekiq's vocabulary, semantics and wire format."""
+"""A job engine with Sidekiq's vocabulary, semantics and wire format.
+
+A public name is imported when it is first used, so that each program pays for what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qik_core.client import Client as Client
+    from qik_core.client import push as push
+    from qik_core.context import Context as Context
+    from qik_core.errors import ArgumentError as ArgumentError
+    from qik_core.errors import Cancelled as Cancelled
+    from qik_core.errors import DefinitionError as DefinitionError
+    from qik_core.errors import NotEnqueued as NotEnqueued
+    from qik_core.errors import OutcomeUnknown as OutcomeUnknown
+    from qik_core.errors import QikError as QikError
+    from qik_core.errors import SettingsError as SettingsError
+    from qik_core.errors import StoreError as StoreError
+    from qik_core.jobs import Job as Job
+    from qik_core.jobs import current_context as current_context
+    from qik_core.jobs import job as job
+    from qik_core.middleware import ClientMiddleware as ClientMiddleware
+    from qik_core.middleware import ClientResult as ClientResult
+    from qik_core.middleware import Next as Next
+    from qik_core.middleware import ServerMiddleware as ServerMiddleware
+    from qik_core.options import Options as Options
+    from qik_core.payload import Payload as Payload
+    from qik_core.results import Advanced as Advanced
+    from qik_core.results import BulkResult as BulkResult
+    from qik_core.results import Code as Code
+    from qik_core.results import Dirtied as Dirtied
+    from qik_core.results import Duplicate as Duplicate
+    from qik_core.results import Enqueued as Enqueued
+    from qik_core.results import Push as Push
+    from qik_core.results import Refused as Refused
+    from qik_core.settings import Settings as Settings
+    from qik_core.settings import configure as configure
+
+_HOMES = {
+    "client": ("Client", "push"),
+    "errors": (
+        "ArgumentError",
+        "Cancelled",
+        "DefinitionError",
+        "NotEnqueued",
+        "OutcomeUnknown",
+        "QikError",
+        "SettingsError",
+        "StoreError",
+    ),
+    "context": ("Context",),
+    "jobs": ("Job", "current_context", "job"),
+    "middleware": ("ClientMiddleware", "ClientResult", "Next", "ServerMiddleware"),
+    "options": ("Options",),
+    "payload": ("Payload",),
+    "results": (
+        "Advanced",
+        "BulkResult",
+        "Code",
+        "Dirtied",
+        "Duplicate",
+        "Enqueued",
+        "Push",
+        "Refused",
+    ),
+    "settings": ("Settings", "configure"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -23,11 +23,19 @@ Until: TypeAlias = Literal["success", "start"]
 DIGEST: Final = 22
 """Characters of a digest: 16 bytes as base64url without padding."""
 
-_HEADER = re.compile(rb'\{"qik":"([\w-]+)","jid":"([\w-]{1,64})","queue":"([\w.:-]{1,128})",', re.ASCII)
+_HEADER = re.compile(
+    rb'\{"qik":"([\w-]+)","jid":"([\w-]{1,64})","queue":"([\w.:-]{1,128})",', re.ASCII
+)
 _UNIQUE = re.compile(r"[\w-]{22}[ST]\d{1,10}", re.ASCII)
 _UNTIL: Final[Mapping[str, Until]] = {"S": "success", "T": "start"}
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
+
+
+def new_jids(count: int) -> list[bytes]:
+    """Return fresh job ids: 24 hexadecimal characters each, all from the system's randomness."""
+    text = os.urandom(12 * count).hex().encode()
+    return [text[start : start + 24] for start in range(0, 24 * count, 24)]
 
 
 def new_jid() -> str:
@@ -166,18 +174,49 @@ class Template:
     def __init__(self, queue: str, fields: Mapping[str, Any]) -> None:
         self.queue = queue
         rest = {name: value for name, value in fields.items() if name != "class"}
-        self._middle = b'","queue":"%s","class":%s,"args":' % (queue.encode(), _encoder.encode(fields["class"]))
+        self._middle = b'","queue":"%s","class":%s,"args":' % (
+            queue.encode(),
+            _encoder.encode(fields["class"]),
+        )
         self._tail = b"," + _encoder.encode(rest)[1:-1] if rest else b""
+
+    def build_many(
+        self,
+        marks: Sequence[bytes],
+        jids: Sequence[bytes],
+        args: Sequence[bytes],
+        stamps: Sequence[bytes] | bytes,
+    ) -> list[bytes]:
+        """Return many payloads: `marks` are header forms or `-`; one `stamps` may do for all."""
+        middle, tail = self._middle, self._tail
+        if isinstance(stamps, bytes):
+            end = tail + stamps
+            return [
+                b"".join((b'{"qik":"', mark, b'","jid":"', jid, middle, arg, end))
+                for mark, jid, arg in zip(marks, jids, args, strict=True)
+            ]
+        return [
+            b"".join((b'{"qik":"', mark, b'","jid":"', jid, middle, arg, tail, stamp))
+            for mark, jid, arg, stamp in zip(marks, jids, args, stamps, strict=True)
+        ]
 
     def build(self, unique: bytes, jid: bytes, args: bytes, stamps: bytes) -> bytes:
         """Return one payload. `unique` is the header's form or `-`; `stamps` comes from `stamps()`."""
-        return b"".join((b'{"qik":"', unique, b'","jid":"', jid, self._middle, args, self._tail, stamps))
+        return b"".join(
+            (b'{"qik":"', unique, b'","jid":"', jid, self._middle, args, self._tail, stamps)
+        )
 
 
-def stamps(created: float, *, queued: bool, milliseconds: bool = False) -> bytes:
+def stamps(
+    created: float, *, queued: bool, milliseconds: bool = False, expiry: float | None = None
+) -> bytes:
     """Return the time fields and the closing brace: `created_at`, and `enqueued_at` for a job that goes on a queue.
 
     Float seconds are read rightly by every Sidekiq; whole milliseconds only by 8 and later (`wire="sidekiq8"`).
+    `expiry`, always in epoch seconds, is when a job that has not started is dropped.
     """
     time = b"%d" % int(created * 1000) if milliseconds else b"%.6f" % created
-    return b',"created_at":%s,"enqueued_at":%s}' % (time, time) if queued else b',"created_at":%s}' % time
+    until = b"" if expiry is None else b',"expiry":%.3f' % expiry
+    if queued:
+        return b'%s,"created_at":%s,"enqueued_at":%s}' % (until, time, time)
+    return b'%s,"created_at":%s}' % (until, time)

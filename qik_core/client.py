@@ -1,0 +1,313 @@
+"""Push and bulk: bind → client chain → `Store.push`.
+
+Without client middleware payloads are built by the column; with it each job is a `Payload` that goes through the chain, and
+whatever a middleware changed is checked again before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final
+
+from qik_core import options, registry, strict
+from qik_core.arguments import RowError
+from qik_core.definition import Definition, untyped
+from qik_core.errors import ArgumentError, DefinitionError, QikError
+from qik_core.middleware import client_chain
+from qik_core.parcels import Batch, Parcel, chained, whole
+from qik_core.results import Advanced, BulkResult, Code, Dirtied, Duplicate, Enqueued, Push, Refused
+from qik_core.settings import Settings, Wire
+from qik_core.settings import current as current_settings
+from qik_core.store import Epoch, Origin, Store
+
+BATCH: Final = 1_000
+_LARGEST_BATCH: Final = 100_000
+_CALL_ONLY: Final = frozenset({"jid", "wait", "wait_until", "jitter"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """When, and as what, the jobs of one call go to Redis. Seconds; `due` in epoch seconds."""
+
+    delay: float = 0.0
+    due: float | None = None
+    jitter: float = 0.0
+    jid: str | None = None
+    delays: Sequence[float] | None = None
+    """One per item, instead of `delay` and `jitter`."""
+    versions: Sequence[bytes] | None = None
+    origin: Origin = Origin.EDGE
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], where: str) -> Plan:
+        """Return the plan in the options of a call.
+
+        Raises:
+            ArgumentError: a delay, a moment or a jid that cannot work, or two times at once.
+        """
+        if "wait" in given and "wait_until" in given:
+            raise ArgumentError(f"{where}: wait and wait_until are two times: give one")
+        return cls(
+            delay=options.duration(given["wait"], f"{where}: wait") if "wait" in given else 0.0,
+            due=options.moment(given["wait_until"], f"{where}: wait_until")
+            if "wait_until" in given
+            else None,
+            jitter=options.duration(given["jitter"], f"{where}: jitter")
+            if "jitter" in given
+            else 0.0,
+            jid=options.jid(given["jid"], where) if "jid" in given else None,
+        )
+
+    def at(self, where: str, *, delay: float = 0.0, due: float | None = None) -> Plan:
+        """Return this plan with the time of `perform_in` or `perform_at`."""
+        if self.delay or self.due is not None:
+            raise ArgumentError(f"{where}: wait or wait_until was set already: give one time")
+        return replace(self, delay=delay, due=due)
+
+    def times(
+        self, count: int, dice: Callable[[], float]
+    ) -> tuple[list[float] | None, list[float] | None]:
+        """Return (delays, due times) of `count` items, rising, which is how Redis takes them fastest."""
+        if self.delays is not None:
+            return list(self.delays), None
+        spread = (
+            sorted(dice() * self.jitter for _ in range(count)) if self.jitter else [0.0] * count
+        )
+        if self.due is not None:
+            return None, [self.due + each for each in spread]
+        if self.jitter or self.delay:
+            return [self.delay + each for each in spread], None
+        return None, None
+
+
+@dataclass(slots=True)
+class Answers:
+    """What became of the items of a call, in their order."""
+
+    codes: list[Code] = field(default_factory=list)
+    jids: list[str] = field(default_factory=list)
+    """The jids that were given out; empty for a refused item."""
+    standing: str = ""
+    """After the push of one job: the jid that stands for its key."""
+    refused: Refused | None = None
+    """The last refusal."""
+    epoch: Epoch | None = None
+    """As of the last chunk; None when everything was refused."""
+
+    def only(self) -> Push:
+        """Return the answer to the push of one job."""
+        code = self.codes[0]
+        if self.refused is not None:
+            return self.refused
+        if code is Code.ENQUEUED:
+            return Enqueued(self.standing)
+        if code is Code.ADVANCED:
+            return Advanced(self.standing)
+        if code is Code.DIRTIED:
+            return Dirtied(self.standing)
+        return Duplicate(self.standing, code)
+
+
+class Client:
+    """Pushes jobs to one Redis. Safe to use from many threads.
+
+    `now` gives epoch seconds, `dice` numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        settings = settings or Settings()
+        self.store = store
+        self._milliseconds = settings.wire is Wire.SIDEKIQ8
+        self._chain = (
+            client_chain(settings.client_middleware) if settings.client_middleware else None
+        )
+        self._now = now
+        self._dice = dice
+
+    def push(self, job: object, args: Sequence[Any], **given: Any) -> Push:
+        """Push one job by its class or by its name; a name that is not defined here travels as it is, for Ruby.
+
+        `given` are the options of `set()`.
+
+        Raises:
+            ArgumentError, DefinitionError: it cannot travel as it is; nothing was written.
+            NotEnqueued, OutcomeUnknown: see there.
+        """
+        definition = definition_of(job)
+        if not isinstance(args, (list, tuple)):
+            raise ArgumentError(
+                f"{definition.name}: args is a {strict.named(type(args))}: use a list or a tuple"
+            )
+        changed, plan = resolve(definition, given)
+        return self.perform(changed, changed.arguments.bind(args, {}), plan)
+
+    def perform(self, definition: Definition, row: Sequence[Any], plan: Plan) -> Push:
+        """Push one job with its bound arguments.
+
+        Raises:
+            ArgumentError: an argument cannot travel; nothing was written.
+            NotEnqueued, OutcomeUnknown: see there.
+        """
+        answers = Answers()
+        try:
+            self.send(definition, [row], plan, answers)
+        except RowError as error:
+            raise ArgumentError(error.message) from None
+        return answers.only()
+
+    def bulk(
+        self,
+        definition: Definition,
+        rows: Iterable[Sequence[Any]],
+        plan: Plan,
+        batch_size: int = BATCH,
+    ) -> BulkResult:
+        """Push many jobs, taken from `rows` as they are needed, and return a code per item.
+
+        A batch is checked whole before any of it is written. When an item of a later batch cannot travel, the error
+        names its index, and the batches before it stay written. An error of Redis carries a note saying how many items
+        were answered before it.
+
+        Raises:
+            ArgumentError: an item cannot travel.
+            NotEnqueued, OutcomeUnknown: see there; about one chunk of at most 500 jobs.
+        """
+        if type(batch_size) is not int or not 1 <= batch_size <= _LARGEST_BATCH:
+            raise ArgumentError(
+                f"{definition.name}: batch_size is {batch_size!r:.40}: use 1 to {_LARGEST_BATCH:,}"
+            )
+        if plan.jid is not None:
+            raise ArgumentError(
+                f"{definition.name}: one jid cannot be that of many jobs: leave it out"
+            )
+        answers = Answers()
+        for batch in _batches(rows, batch_size, definition.name):
+            start = len(answers.codes)
+            try:
+                self.send(definition, batch, plan, answers)
+            except RowError as error:
+                raise error.moved(start) from None
+            except QikError as error:
+                error.add_note(f"perform_bulk: {start:,} items of earlier batches were written")
+                raise
+        return BulkResult(answers.codes, answers.jids)
+
+    def send(
+        self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan, answers: Answers
+    ) -> None:
+        """Push one batch and add what became of it to `answers`. For passes too: their `plan` says so.
+
+        Raises:
+            RowError: an item cannot travel; nothing of the batch was written.
+            NotEnqueued, OutcomeUnknown: see there; about one chunk of at most 500 jobs.
+        """
+        delays, due = plan.times(len(rows), self._dice)
+        now = self._now()
+        built = definition.build(
+            rows,
+            now,
+            due=[now + delay for delay in delays] if delays is not None else due,
+            milliseconds=self._milliseconds,
+            jids=None if plan.jid is None else [plan.jid.encode()],
+        )
+        batch = Batch(definition, built, plan.origin, delays, due, plan.versions)
+        start = len(answers.codes)
+        answers.codes += [Code.REFUSED] * len(rows)
+        answers.jids += [jid.decode() for jid in built.jids]
+        if self._chain is None:
+            parcels = whole(batch)
+        else:
+            parcels, refused = chained(self._chain, batch)
+            for place, refusal in refused.items():
+                answers.jids[start + place] = ""
+                answers.refused = refusal
+        for parcel in parcels:
+            self._deliver(parcel, start, answers)
+
+    def _deliver(self, parcel: Parcel, start: int, answers: Answers) -> None:
+        pushed = self.store.push(parcel.chunk)
+        for place, code in zip(parcel.places, pushed.codes, strict=True):
+            answers.codes[start + place] = code
+        answers.standing = pushed.jid
+        answers.epoch = pushed.epoch
+
+
+# --- the default client, used by job classes -------------------------------------------------------
+
+_lock = threading.Lock()
+_default: tuple[int, Settings, Client] | None = None
+
+
+def current() -> Client:
+    """Return the client of this process; made anew after a fork and after the settings changed.
+
+    Raises:
+        SettingsError: the settings cannot work.
+    """
+    global _default  # noqa: PLW0603 - the one default, read at the edge only
+    settings, process = current_settings(), os.getpid()
+    there = _default
+    if there is not None and there[0] == process and there[1] is settings:
+        return there[2]
+    with _lock:
+        client = Client(
+            Store(settings.redis, milliseconds=settings.wire is Wire.SIDEKIQ8), settings
+        )
+        _default = (process, settings, client)
+        return client
+
+
+def push(job: object, args: Sequence[Any], **given: Any) -> Push:
+    """Push one job with the default client: the untyped door. See `Client.push`."""
+    return current().push(job, args, **given)
+
+
+def definition_of(job: object) -> Definition:
+    """Return the definition of a job class, or of a name; one that is not defined here is taken as Ruby's.
+
+    Raises:
+        DefinitionError: neither a job class nor a name.
+    """
+    if isinstance(job, str):
+        return registry.find(job) or untyped(job)
+    definition = getattr(job, "definition", None)
+    if isinstance(definition, Definition):
+        return definition
+    raise DefinitionError(
+        f"a {strict.named(type(job))} is no job: give a Job class, or its name as a str"
+    )
+
+
+def resolve(definition: Definition, given: Mapping[str, Any]) -> tuple[Definition, Plan]:
+    """Return the definition and the plan that the options of one call make.
+
+    Raises:
+        ArgumentError, DefinitionError: an option that does not exist or cannot work.
+    """
+    where = f"{definition.name}.set"
+    options.known(given, options.CALL_OPTIONS, where)
+    changes = {name: value for name, value in given.items() if name not in _CALL_ONLY}
+    return definition.with_options(changes, where), Plan.of(given, where)
+
+
+def _batches(rows: Iterable[Sequence[Any]], size: int, name: str) -> Iterator[list[Sequence[Any]]]:
+    if rows is None or isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise ArgumentError(
+            f"{name}: perform_bulk was given a {strict.named(type(rows))}: use an iterable of tuples, as in [(1,), (2,)]"
+        )
+    left = iter(rows)
+    while batch := list(islice(left, size)):
+        yield batch

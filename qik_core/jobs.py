@@ -1,0 +1,189 @@
+"""What an application writes: a class with `perform`, or a function, and what a running job can ask.
+
+class Charge(Job, queue="billing", retry=8, unique_for=timedelta(hours=1)):
+    def perform(self, invoice_id: int) -> None: ...
+
+Charge.perform_async(7)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, ClassVar, Generic, TypeVar, Unpack, overload
+
+from qik_core import options, registry
+from qik_core.arguments import Arguments
+from qik_core.calls import Aio, P, PerformAsync, PerformAt, PerformBulk, PerformIn, Pusher, Set
+from qik_core.context import Context
+from qik_core.definition import Definition, define
+from qik_core.errors import DefinitionError, QikError
+from qik_core.options import Options
+
+T = TypeVar("T")
+_OWN = frozenset({"name", "aliases"})  # never inherited: they are one class's
+
+
+class Job:
+    """The base of job classes. Options are class keywords (`Options`), inherited by subclasses but for name and aliases.
+
+    A subclass with `perform` is registered under its class name, or `name=`.
+
+    Raises:
+        DefinitionError: at definition, when an option, a parameter or an annotation cannot work.
+    """
+
+    perform_async = PerformAsync()
+    perform_in = PerformIn()
+    perform_at = PerformAt()
+    perform_bulk = PerformBulk()
+    set = Set()
+    aio = Aio()
+
+    definition: ClassVar[Definition]
+    context: Context
+    """This run; only while the job runs."""
+    _options: ClassVar[Mapping[str, Any]] = {}
+
+    def __init_subclass__(cls, **given: Unpack[Options]) -> None:
+        super().__init_subclass__()
+        options.known(given, options.JOB_OPTIONS, cls.__qualname__)
+        cls._options = {
+            **{key: value for key, value in cls._options.items() if key not in _OWN},
+            **given,
+        }
+        perform = inspect.getattr_static(cls, "perform", None)
+        if perform is None:
+            return  # a base that only carries options
+        if not inspect.isfunction(perform):
+            raise DefinitionError(
+                f"{cls.__qualname__}: perform is a {type(perform).__name__}: use a plain method"
+            )
+        cls.definition = _define(
+            perform, {"name": cls.__name__, **cls._options}, cls.__qualname__, cls, vars(cls)
+        )
+        registry.register(cls.definition)
+
+
+class FunctionJob(Pusher[P], Generic[P, T]):
+    """A function as a job. Called, it is the function; its other calls push it."""
+
+    __slots__ = ("__wrapped__", "definition")
+
+    def __init__(self, function: Callable[P, T], given: Mapping[str, Any]) -> None:
+        options.known(given, options.JOB_OPTIONS, function.__qualname__)
+        self.__wrapped__ = function
+        named = {"name": function.__name__, **given}
+        self.definition = _define(function, named, function.__qualname__, None, {})
+        super().__init__(self.definition)
+        registry.register(self.definition)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function here and now."""
+        return self.__wrapped__(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<job {self.definition.name}>"
+
+
+@overload
+def job(function: Callable[P, T], /) -> FunctionJob[P, T]: ...
+@overload
+def job(**given: Unpack[Options]) -> Callable[[Callable[P, T]], FunctionJob[P, T]]: ...
+def job(function: Any = None, /, **given: Any) -> Any:
+    """Make a job of a function: `@job` or `@job(queue="mail")`, with the options of a `Job` class.
+
+    Raises:
+        DefinitionError: as for a `Job` class.
+    """
+    if function is None:
+        return lambda each: FunctionJob(each, given)
+    return FunctionJob(function, given)
+
+
+_running: ContextVar[Context] = ContextVar("qik_running")
+
+
+def current_context() -> Context:
+    """Return the context of the running function job; a class has `self.context`.
+
+    Raises:
+        QikError: called outside of one.
+    """
+    try:
+        return _running.get()
+    except LookupError:
+        raise QikError(
+            "no function job runs here: current_context() is for the inside of a function with @job"
+        ) from None
+
+
+class _Run:
+    """One run of a function job: the function, with the context set around it."""
+
+    __slots__ = ("_context", "_function", "perform")
+
+    def __init__(self, function: Callable[..., Any], context: Context, *, is_async: bool) -> None:
+        self._function = function
+        self._context = context
+        self.perform: Callable[..., Any] = self._await if is_async else self._call
+
+    def _call(self, *args: Any) -> Any:
+        token = _running.set(self._context)
+        try:
+            return self._function(*args)
+        finally:
+            _running.reset(token)
+
+    async def _await(self, *args: Any) -> Any:
+        token = _running.set(self._context)
+        try:
+            return await self._function(*args)
+        finally:
+            _running.reset(token)
+
+
+def _define(
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    qualname: str,
+    owner: type[Job] | None,
+    local: Mapping[str, Any],
+) -> Definition:
+    name = options.job_name(given["name"], qualname)
+    unique = given.get("unique_args")
+    if unique is not None and given.get("unique_for") is None:
+        raise DefinitionError(
+            f"{name}: unique_args has no meaning without unique_for: say for how long"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(
+            f"{name}: perform is a generator, which would never run: use def or async def"
+        )
+    is_async = inspect.iscoroutinefunction(function)
+    arguments = Arguments.of(
+        function,
+        name,
+        method=owner is not None,
+        local=local,
+        unique=None if unique is None else options.names(unique, "unique_args", name),
+    )
+    return define(
+        {**given, "name": name},
+        arguments=arguments,
+        is_async=is_async,
+        make=_maker(owner)
+        if owner is not None
+        else lambda context: _Run(function, context, is_async=is_async),
+        origin=(function.__code__.co_filename, qualname),
+    )
+
+
+def _maker(owner: type[Job]) -> Callable[[Context], Job]:
+    def make(context: Context) -> Job:
+        made = owner()
+        made.context = context
+        return made
+
+    return make

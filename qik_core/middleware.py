@@ -1,0 +1,95 @@
+"""What an application puts around a push and around a run: one callable shape, the first of a chain outermost.
+
+    def tenant(job: Payload, call_next: Next[ClientResult]) -> ClientResult:
+        return call_next(job.replace(tenant=current_tenant()))
+
+A client middleware returns what `call_next` returned, for the job or for a changed copy, or `Refused(by, reason)`. A server
+middleware calls `call_next(job)` to run the job; not calling it skips the job, which then counts as done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+from qik_core.errors import NotEnqueued, QikError
+from qik_core.payload import Payload
+from qik_core.results import Refused
+
+R = TypeVar("R")
+Next: TypeAlias = Callable[[Payload], R]
+Middleware: TypeAlias = Callable[[Payload, Next[R]], R]
+ClientResult: TypeAlias = Payload | Refused
+ClientMiddleware: TypeAlias = Middleware[ClientResult]
+ServerMiddleware: TypeAlias = Middleware[None]
+
+
+def wrap(chain: Sequence[Middleware[R]], inner: Next[R]) -> Next[R]:
+    """Return `inner` with the chain around it, the first item outermost."""
+    for middleware in reversed(chain):
+        inner = partial(_call, middleware, inner)
+    return inner
+
+
+def client_chain(chain: Sequence[ClientMiddleware]) -> Next[ClientResult]:
+    """Return the client chain as one step, with each middleware held to its contract.
+
+    The step raises NotEnqueued, naming the middleware, when one raises, returns something else than a job or a
+    refusal, or returns a job without having called `call_next` exactly once: the middleware inside it (a kill
+    switch, say) would have been passed over, or run twice.
+    """
+    step: Next[ClientResult] = _unchanged
+    for middleware in reversed(chain):
+        step = partial(_held, middleware, step)
+    return step
+
+
+def name_of(middleware: Callable[..., Any]) -> str:
+    """Return how errors and refusals name a middleware."""
+    own = getattr(middleware, "__qualname__", None) or type(middleware).__qualname__
+    return f"{getattr(middleware, '__module__', '?')}.{own}"
+
+
+def _call(middleware: Middleware[R], inner: Next[R], job: Payload) -> R:
+    return middleware(job, inner)
+
+
+def _unchanged(job: Payload) -> ClientResult:
+    return job
+
+
+def _held(middleware: ClientMiddleware, inner: Next[ClientResult], job: Payload) -> ClientResult:
+    calls = 0
+
+    def call_next(job: Payload) -> ClientResult:
+        nonlocal calls
+        calls += 1
+        if not isinstance(job, Payload):
+            raise NotEnqueued(
+                f"call_next was given a {type(job).__name__}: give it the job, or job.replace(…)"
+            )
+        return inner(job)
+
+    try:
+        result = middleware(job, call_next)
+    except NotEnqueued:
+        raise
+    except QikError as error:
+        raise NotEnqueued(f"client middleware {name_of(middleware)}: {error}") from error
+    except Exception as error:
+        raise NotEnqueued(
+            f"client middleware {name_of(middleware)} raised {type(error).__name__}: nothing was written"
+        ) from error
+    if isinstance(result, Refused):
+        return result
+    if not isinstance(result, Payload):
+        raise NotEnqueued(
+            f"client middleware {name_of(middleware)} returned {type(result).__name__}: "
+            "return call_next(job), or Refused(by, reason)"
+        )
+    if calls != 1:
+        raise NotEnqueued(
+            f"client middleware {name_of(middleware)} called call_next {calls} times: call it once, or return Refused"
+        )
+    return result

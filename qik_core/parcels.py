@@ -1,0 +1,159 @@
+"""From built payloads to chunks for the store, past the client chain where there is one.
+
+A middleware may change any field but `qik`, `jid` and `class`. What it changed is checked as strictly as what the application
+gave; changed arguments are bound again and make another key. Jobs that it sent to other queues are grouped anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from qik_core import options, strict
+from qik_core.definition import Built, Definition
+from qik_core.errors import MalformedPayload, NotEnqueued, QikError
+from qik_core.middleware import ClientResult, Next
+from qik_core.payload import Payload
+from qik_core.results import Refused
+from qik_core.store import MOST, Chunk, Origin
+
+_FIXED: Final = ("qik", "jid", "class")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Built jobs of one definition, and when they are to run. The sequences are aligned."""
+
+    definition: Definition
+    built: Built
+    origin: Origin
+    delays: Sequence[float] | None
+    due: Sequence[float] | None
+    versions: Sequence[bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One chunk, and where its jobs stand in the batch."""
+
+    places: Sequence[int]
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A job that the chain let through: what goes to Redis."""
+
+    place: int
+    queue: str
+    raw: bytes
+    digest: bytes | None
+
+
+def whole(batch: Batch) -> list[Parcel]:
+    """Return the parcels of a batch that no middleware looks at."""
+    built, queue = batch.built, batch.definition.queue
+    return [
+        _parcel(
+            batch,
+            queue,
+            range(start, min(start + MOST, len(built.jids))),
+            built.payloads,
+            built.digests,
+        )
+        for start in range(0, len(built.jids), MOST)
+    ]
+
+
+def chained(chain: Next[ClientResult], batch: Batch) -> tuple[list[Parcel], dict[int, Refused]]:
+    """Return the parcels of what the chain let through, and the refusals by place.
+
+    Raises:
+        NotEnqueued: a middleware failed, or made something that cannot travel; nothing of the batch was written.
+    """
+    refused: dict[int, Refused] = {}
+    queues: dict[str, list[_Passed]] = {}
+    for place, raw in enumerate(batch.built.payloads):
+        try:
+            answer = _pass(chain, batch, place, raw)
+        except NotEnqueued as error:
+            if len(batch.built.payloads) > 1:
+                error.add_note(f"at item {place} of its batch")
+            raise
+        if isinstance(answer, Refused):
+            refused[place] = answer
+        else:
+            queues.setdefault(answer.queue, []).append(answer)
+    parcels = [
+        _regrouped(batch, queue, passed[start : start + MOST])
+        for queue, passed in queues.items()
+        for start in range(0, len(passed), MOST)
+    ]
+    return parcels, refused
+
+
+def _pass(chain: Next[ClientResult], batch: Batch, place: int, raw: bytes) -> _Passed | Refused:
+    before = Payload.decode(raw)
+    digest = batch.built.digests[place] if batch.built.digests is not None else None
+    after = chain(before)
+    if isinstance(after, Refused):
+        return after
+    # Compared with a fresh reading, since a middleware may have changed `fields` in place.
+    if after.fields == Payload.decode(raw).fields:
+        return _Passed(place, batch.definition.queue, raw, digest)
+    try:
+        return _changed(batch.definition, Payload.decode(raw), after, place)
+    except QikError as error:
+        raise NotEnqueued(
+            f"{batch.definition.name}, as the client middleware changed it: {error}"
+        ) from error
+
+
+def _changed(definition: Definition, before: Payload, after: Payload, place: int) -> _Passed:
+    fields = dict(after.fields)
+    for name in _FIXED:
+        if fields.get(name) != before[name]:
+            raise MalformedPayload(f"`{name}` must stay {before[name]!r:.80}")
+    queue = options.queue(fields.get("queue"), definition.name)
+    strict.check(fields, "payload")
+    digest = None
+    if fields.get("args") != before.args:
+        fields["args"] = _rebound(definition, fields.get("args"))
+    if definition.unique is not None:
+        digest = definition.digest(fields["args"])
+        fields["qik"] = (digest + definition.unique.mark).decode()
+    return _Passed(place, queue, Payload(fields).encode(), digest)
+
+
+def _rebound(definition: Definition, args: Any) -> list[Any]:
+    if type(args) is not list:
+        raise MalformedPayload("`args` must be a list")
+    return list(definition.arguments.dump_rows([definition.arguments.load(args)])[0])
+
+
+def _regrouped(batch: Batch, queue: str, passed: Sequence[_Passed]) -> Parcel:
+    places = [each.place for each in passed]
+    payloads = dict(zip(places, (each.raw for each in passed), strict=True))
+    digests = {each.place: each.digest for each in passed if each.digest is not None}
+    return _parcel(batch, queue, places, payloads, digests or None)
+
+
+def _parcel(batch: Batch, queue: str, places: Sequence[int], payloads: Any, digests: Any) -> Parcel:
+    def pick(values: Any) -> list[Any] | None:
+        return None if values is None else [values[place] for place in places]
+
+    unique = batch.definition.unique
+    chunk = Chunk(
+        queue=queue,
+        jids=[batch.built.jids[place] for place in places],
+        payloads=[payloads[place] for place in places],
+        digests=pick(digests),
+        seconds=unique.seconds if unique else 0,
+        until=unique.until if unique else "success",
+        origin=batch.origin,
+        delays=pick(batch.delays),
+        due=pick(batch.due),
+        versions=pick(batch.versions),
+    )
+    return Parcel(places, chunk)

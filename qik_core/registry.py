@@ -1,0 +1,66 @@
+"""Names to definitions. A payload can only ever name what is in here: nothing is imported because Redis says so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qik_core.definition import Definition
+from qik_core.errors import DefinitionError
+
+_lock = threading.Lock()
+_definitions: dict[str, Definition] = {}
+
+
+def register(definition: Definition) -> None:
+    """Make a definition known by its name and its aliases. Defining the same class again replaces it.
+
+    Raises:
+        DefinitionError: another class has one of the names.
+    """
+    with _lock:
+        for name in (definition.name, *definition.aliases):
+            there = _definitions.get(name)
+            if there is not None and there.origin != definition.origin:
+                raise DefinitionError(
+                    f"two jobs are called {name!r}: {_place(there)} and {_place(definition)}: "
+                    "give one of them another name, as in class X(Job, name='Billing::X')"
+                )
+        _forget(definition.origin)
+        for name in (definition.name, *definition.aliases):
+            _definitions[name] = definition
+
+
+def find(name: str) -> Definition | None:
+    """Return the definition of this name or alias, None if no imported module defines it."""
+    return _definitions.get(name)
+
+
+def names() -> list[str]:
+    """Return the registered names, without aliases, in order."""
+    with _lock:
+        return sorted({definition.name for definition in _definitions.values()})
+
+
+@contextmanager
+def scope() -> Iterator[None]:
+    """Forget at the end whatever was registered inside: for tests that define jobs of their own."""
+    with _lock:
+        before = dict(_definitions)
+    try:
+        yield
+    finally:
+        with _lock:
+            _definitions.clear()
+            _definitions.update(before)
+
+
+def _forget(origin: tuple[str, str]) -> None:
+    for name in [name for name, there in _definitions.items() if there.origin == origin]:
+        del _definitions[name]
+
+
+def _place(definition: Definition) -> str:
+    file, qualified = definition.origin
+    return f"{qualified} in {file}"

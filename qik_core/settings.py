@@ -1,0 +1,346 @@
+"""The settings of one process: flag > code (`configure`) > environment > file > default, each value with its origin.
+
+All problems are found at once, each with its origin and its remedy. Values that hold secrets print masked. What a child
+process needs travels as JSON; objects (engines, middleware) do not travel: a child imports the application, whose own
+`configure()` makes them again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from qik_core import sources
+from qik_core.errors import SettingsError
+from qik_core.middleware import ClientMiddleware, ServerMiddleware
+
+DEFAULT: Final = "default"
+_HEARTBEATS: Final = 3
+
+
+class Order(StrEnum):
+    """In which order a worker looks at its queues."""
+
+    STRICT = "strict"  # the first that has jobs
+    WEIGHTED = "weighted"  # drawn by weight
+    RANDOM = "random"  # drawn evenly
+
+
+class Wire(StrEnum):
+    """How times are written into payloads. Both are read."""
+
+    SIDEKIQ7 = "sidekiq7"  # float seconds: right for every Sidekiq
+    SIDEKIQ8 = "sidekiq8"  # integer milliseconds: Sidekiq 8 and later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings:
+    """The settings of one process. Times are in seconds.
+
+    Raises:
+        SettingsError: every value that cannot work, with its origin and the remedy.
+    """
+
+    app: str | None = None
+    """The module that defines jobs and reconcilers."""
+    redis: str = "redis://localhost:6379/0"
+    databases: Mapping[str, Any] = field(default_factory=dict)
+    """Name to URL, or to an object of the application: an engine or a sessionmaker."""
+    queues: tuple[tuple[str, int], ...] = (("default", 1),)
+    """Queues that a worker serves, with their weights."""
+    order: Order = Order.STRICT
+    concurrency: int = 10
+    """Job threads of one process."""
+    processes: int = 1
+    heartbeat: float = 5.0
+    lease: float = 30.0
+    """A process that was silent for so long is lost."""
+    shutdown: float = 25.0
+    """How long running jobs may take to end after TERM."""
+    poll: float = 1.0
+    """Between two looks at jobs that became due."""
+    wire: Wire = Wire.SIDEKIQ7
+    dead_max: int = 10_000
+    dead_days: int = 180
+    client_middleware: tuple[ClientMiddleware, ...] = ()
+    server_middleware: tuple[ServerMiddleware, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each value that is not a default came from."""
+
+    def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise SettingsError(_together(problems))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.masked().items())
+        return f"Settings({shown})"
+
+    def origin(self, name: str) -> str:
+        """Return where a value came from; for one database `databases.<name>`."""
+        return self.origins.get(name, DEFAULT)
+
+    def masked(self) -> dict[str, Any]:
+        """Return every value as it may be printed: no passwords, objects by their type."""
+        shown = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name != "origins"
+        }
+        shown["redis"] = mask(self.redis)
+        shown["databases"] = {name: _shown(value) for name, value in self.databases.items()}
+        for chain in ("client_middleware", "server_middleware"):
+            shown[chain] = [
+                getattr(each, "__qualname__", type(each).__qualname__) for each in shown[chain]
+            ]
+        return shown
+
+    def to_json(self) -> str:
+        """Return the settings for a child process: plain values and their origins. It holds secrets: never log it."""
+        plain = {name: getattr(self, name) for name in sources.FIELDS}
+        plain["databases"] = {
+            name: url for name, url in self.databases.items() if isinstance(url, str)
+        }
+        return msgspec.json.encode({**plain, "origins": self.origins}).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Return what `to_json` wrote.
+
+        Raises:
+            SettingsError: it did not write this.
+        """
+        try:
+            values = msgspec.json.decode(text)
+        except ValueError as error:
+            raise SettingsError(f"the settings from the parent are not JSON: {error}") from None
+        if not isinstance(values, dict) or not set(values) <= {*sources.FIELDS, "origins"}:
+            raise SettingsError(
+                "the settings from the parent are of another version: restart the parent"
+            )
+        given = {
+            name: sources.Given(value, "parent")
+            for name, value in values.items()
+            if name != "origins"
+        }
+        made = _make(given)
+        return replace(made, origins=dict(values.get("origins", {})))
+
+    def _problems(self) -> Iterator[str]:
+        yield from self._ranges()
+        yield from self._said("redis", _redis_problem(self.redis))
+        for name, value in self.databases.items():
+            yield from self._said(f"databases.{name}", _database_problem(value))
+        if not self.queues:
+            yield "queues is empty: name at least one, as in queues = ['default']"
+        seen: set[str] = set()
+        for name, weight in self.queues:
+            if name in seen:
+                yield f"queues ({self.origin('queues')}) has {name!r} twice: name it once, with a weight"
+            if weight < 1:
+                yield f"queues ({self.origin('queues')}): the weight of {name!r} is {weight}: use 1 or more"
+            seen.add(name)
+        if self.lease <= _HEARTBEATS * self.heartbeat:
+            yield (
+                f"lease is {self.lease:g} s ({self.origin('lease')}) and heartbeat {self.heartbeat:g} s: "
+                f"a lease must be longer than {_HEARTBEATS} heartbeats, else processes that live are taken for lost"
+            )
+
+    def _ranges(self) -> Iterator[str]:
+        for name, (least, most) in sources.RANGES.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                yield f"{name} is {value:g} ({self.origin(name)}): use {least:g} to {most:g}"
+
+    def _said(self, name: str, problem: str | None) -> Iterator[str]:
+        if problem is not None:
+            yield f"{name} ({self.origin(name)}): {problem}"
+
+
+# --- the settings of this process ---------------------------------------------------------------
+
+_lock = threading.RLock()
+_current: Settings | None = None
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """Return the settings from flags (None values count as absent), the environment, and the file in `folder`.
+
+    The file is QIK_CONFIG, or `qik.toml`, or `[tool.qik]` in `pyproject.toml`.
+
+    Raises:
+        SettingsError: all problems at once.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    given = sources.from_file(environ, folder or Path.cwd(), problems)
+    given.update(sources.from_environment(environ, problems))
+    given.update(sources.from_mapping(_present(flags), "flag", problems))
+    return _make(given, problems)
+
+
+def current() -> Settings:
+    """Return the settings of this process; read once, at first use.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    global _current  # noqa: PLW0603 - the one default, read at the edge only
+    with _lock:
+        if _current is None:
+            _current = load()
+        return _current
+
+
+def use(settings: Settings | None) -> None:
+    """Make these the settings of this process; None: read them anew at the next use."""
+    global _current  # noqa: PLW0603
+    with _lock:
+        _current = settings
+
+
+def configure(
+    *,
+    client_middleware: Sequence[ClientMiddleware] | None = None,
+    server_middleware: Sequence[ServerMiddleware] | None = None,
+    **values: Any,
+) -> Settings:
+    """Change the settings of this process from code: `redis=`, `databases={name: engine or URL}`, and every other field.
+
+    What a flag said stays. A chain of middleware replaces the one before; databases are added by name.
+
+    Raises:
+        SettingsError: an unknown name, or a value that cannot work; nothing was changed.
+    """
+    problems: list[str] = []
+    given = sources.from_mapping(values, "configure()", problems)
+    if problems:
+        raise SettingsError(_together(problems))
+    with _lock:
+        before = current()
+        changes = {
+            name: each for name, each in given.items() if not before.origin(name).startswith("flag")
+        }
+        databases = {
+            key: each.value for key, each in changes.items() if key.startswith(sources.DATABASE)
+        }
+        plain = {name: each.value for name, each in changes.items() if name not in databases}
+        for name, chain in (
+            ("client_middleware", client_middleware),
+            ("server_middleware", server_middleware),
+        ):
+            if chain is not None:
+                plain[name] = _chain(name, chain)
+        names = {name.removeprefix(sources.DATABASE): value for name, value in databases.items()}
+        made = replace(
+            before,
+            **plain,
+            databases={**before.databases, **names},
+            origins={**before.origins, **dict.fromkeys((*plain, *databases), "configure()")},
+        )
+        use(made)
+        return made
+
+
+def mask(url: str) -> str:
+    """Return a URL without its password, also where it is given as a parameter."""
+    try:
+        parts = urlsplit(url)
+        user, host = parts.username, parts.netloc.rpartition("@")[2]
+        secret = parts.password is not None
+    except ValueError:
+        return "***"
+    name = f"{user or ''}:***@" if secret else (f"{user}@" if user else "")
+    query = (
+        "&".join(_mask_parameter(each) for each in parts.query.split("&")) if parts.query else ""
+    )
+    return urlunsplit((parts.scheme, f"{name}{host}", parts.path, query, ""))
+
+
+def _make(given: Mapping[str, sources.Given], problems: Sequence[str] = ()) -> Settings:
+    databases = {
+        name.removeprefix(sources.DATABASE): each.value
+        for name, each in given.items()
+        if name.startswith(sources.DATABASE)
+    }
+    plain = {
+        name: each.value for name, each in given.items() if not name.startswith(sources.DATABASE)
+    }
+    if "order" not in plain and any(weight != 1 for _, weight in plain.get("queues", ())):
+        plain["order"] = Order.WEIGHTED
+    elif "order" in plain:
+        plain["order"] = Order(plain["order"])
+    if "wire" in plain:
+        plain["wire"] = Wire(plain["wire"])
+    origins = {name: each.origin for name, each in given.items()}
+    try:
+        made = Settings(**{"databases": databases, **plain, "origins": origins})
+    except SettingsError as error:
+        raise SettingsError(_together([*problems, *str(error).splitlines()])) from None
+    if problems:
+        raise SettingsError(_together(problems))
+    return made
+
+
+def _chain(name: str, chain: Sequence[Any]) -> tuple[Any, ...]:
+    for each in chain:
+        if not callable(each):
+            raise SettingsError(
+                f"{name} (configure()) has a {type(each).__name__}: use functions (job, call_next)"
+            )
+    return tuple(chain)
+
+
+def _together(problems: Sequence[str]) -> str:
+    return "\n".join(problems)
+
+
+def _present(flags: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (flags or {}).items() if value is not None}
+
+
+def _shown(value: object) -> str:
+    return mask(value) if isinstance(value, str) else f"<{type(value).__name__}>"
+
+
+def _mask_parameter(text: str) -> str:
+    name, equals, _ = text.partition("=")
+    secret = any(word in name.lower() for word in ("pass", "secret", "token", "key"))
+    return f"{name}=***" if equals and secret else text
+
+
+def _redis_problem(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "not a URL: use redis://host:6379/0"
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        return f"the scheme is {parts.scheme!r}: use redis://, rediss:// or unix://"
+    if parts.scheme == "unix":
+        return (
+            None
+            if parts.path not in ("", "/")
+            else "the path of the socket is missing: use unix:///run/redis.sock"
+        )
+    if not parts.hostname:
+        return "the host is missing: use redis://host:6379/0"
+    number = parts.path.strip("/")
+    if number and not (number.isascii() and number.isdigit()):
+        return f"the database is {number!r}: use a number, as in redis://host:6379/0"
+    return "the port is 0" if port == 0 else None
+
+
+def _database_problem(value: object) -> str | None:
+    if isinstance(value, str) and "://" not in value:
+        return "not a URL: use one as postgresql+psycopg://user@host/name or sqlite:///file.db"
+    return None

@@ -1,0 +1,213 @@
+"""Where settings come from: files, the environment, flags and code. Each finds its own problems; `settings` judges values.
+
+A source maps a field to a value and where it was found. Databases are `databases.<name>`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from qik_core.errors import DefinitionError
+from qik_core.options import did_you_mean
+from qik_core.store import keys
+
+DATABASE: Final = "databases."
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "concurrency": (1, 1_000),
+    "processes": (1, 256),
+    "heartbeat": (0.05, 60),
+    "lease": (0.2, 3_600),
+    "shutdown": (0, 86_400),
+    "poll": (0.01, 60),
+    "dead_max": (1, 10_000_000),
+    "dead_days": (1, 36_500),
+}
+_WHOLE: Final = frozenset({"concurrency", "processes", "dead_max", "dead_days"})
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "order": ("strict", "weighted", "random"),
+    "wire": ("sidekiq7", "sidekiq8"),
+}
+FIELDS: Final = ("app", "redis", "databases", "queues", *_CHOICES, *RANGES)
+_OWN_NAMES: Final[Mapping[str, str]] = {"redis": "REDIS_URL"}
+_VARIABLES: Final[Mapping[str, str]] = {
+    _OWN_NAMES.get(name, f"QIK_{name.upper()}"): name for name in FIELDS if name != "databases"
+}
+_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
+_LARGEST_FILE: Final = 1_000_000
+
+
+class Given(NamedTuple):
+    """A value, and where it was found."""
+
+    value: Any
+    origin: str
+
+
+def from_mapping(values: Mapping[str, Any], origin: str, problems: list[str]) -> dict[str, Given]:
+    """Return what flags, code or a table of a file say, with unknown names and wrong types among the problems."""
+    found: dict[str, Given] = {}
+    for name, value in values.items():
+        if name not in FIELDS:
+            problems.append(
+                f"{name} ({origin}): there is no such setting{did_you_mean(name, FIELDS)}"
+            )
+        elif name == "databases":
+            found.update(_databases(value, origin, problems))
+        else:
+            _take(found, name, value, origin, problems)
+    return found
+
+
+def from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Given]:
+    """Return what the environment says: REDIS_URL, QIK_<FIELD>, DATABASE_URL, DATABASE_URL_<NAME>."""
+    found: dict[str, Given] = {}
+    for variable in sorted(environ):
+        name = _field_of(variable, problems)
+        if name is None:
+            continue
+        text = environ[variable]
+        if not text.strip():
+            problems.append(
+                f"{name} (environment {variable}): it is set but empty: unset it, or give a value"
+            )
+        elif text != text.strip() or not text.isprintable():
+            problems.append(
+                f"{name} (environment {variable}): it has spaces or control characters around or inside"
+            )
+        else:
+            _take(found, name, _number(name, text), f"environment {variable}", problems)
+    return found
+
+
+def from_file(environ: Mapping[str, str], folder: Path, problems: list[str]) -> dict[str, Given]:
+    """Return what the file says: QIK_CONFIG, or `qik.toml`, or `[tool.qik]` in `pyproject.toml`."""
+    if chosen := environ.get("QIK_CONFIG", "").strip():
+        return _file(Path(chosen), problems)
+    if (folder / "qik.toml").exists():
+        return _file(folder / "qik.toml", problems)
+    if (folder / "pyproject.toml").exists():
+        return _file(folder / "pyproject.toml", problems)
+    return {}
+
+
+def _file(path: Path, problems: list[str]) -> dict[str, Given]:
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            problems.append(
+                f"file {path}: larger than {_LARGEST_FILE:,} bytes: that is no file of settings"
+            )
+            return {}
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        problems.append(f"file {path}: {error}")
+        return {}
+    if path.name == "pyproject.toml":
+        tool = table.get("tool", {})
+        table = tool.get("qik", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        problems.append(f"file {path}: [tool.qik] is not a table")
+        return {}
+    return from_mapping(table, f"file {path}", problems)
+
+
+def _field_of(variable: str, problems: list[str]) -> str | None:
+    if variable == "DATABASE_URL":
+        return f"{DATABASE}default"
+    if variable.startswith("DATABASE_URL_"):
+        return DATABASE + variable.removeprefix("DATABASE_URL_").lower()
+    if variable in _VARIABLES:
+        return _VARIABLES[variable]
+    if variable.startswith("QIK_") and variable != "QIK_CONFIG":
+        meant = did_you_mean(variable, _VARIABLES)
+        if "did you mean" in meant:  # other variables of this prefix may be somebody else's
+            problems.append(f"environment {variable}: there is no such setting{meant}")
+        elif variable == "QIK_REDIS":
+            problems.append(
+                "environment QIK_REDIS: there is no such setting; did you mean 'REDIS_URL'?"
+            )
+    return None
+
+
+def _take(found: dict[str, Given], name: str, value: Any, origin: str, problems: list[str]) -> None:
+    try:
+        found[name] = Given(_typed(name, value), origin)
+    except (ValueError, DefinitionError) as error:
+        problems.append(f"{name} ({origin}): {error}")
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name in RANGES:
+        return _ranged(name, value)
+    if name == "queues":
+        return _queues(value)
+    if name.startswith(DATABASE) and not isinstance(value, (str, int, float, list, dict, bool)):
+        return value  # an engine or a sessionmaker of the application
+    if not isinstance(value, str):
+        raise ValueError(f"it is a {type(value).__name__}: use a text")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise ValueError(f"it is {value!r:.80}: use one of {', '.join(_CHOICES[name])}")
+    if name == "app" and _MODULE.fullmatch(value) is None:
+        raise ValueError(f"{value!r:.80} is no module: use a dotted name, as in shop.jobs")
+    return str(value)
+
+
+def _ranged(name: str, value: Any) -> float:
+    whole = name in _WHOLE
+    if type(value) is int or (type(value) is float and not whole):
+        return value if whole else float(value)
+    remedy = "write the number without quotes" if isinstance(value, str) else "use a number"
+    raise ValueError(
+        f"it is {value!r:.80}: {'use a whole number' if type(value) is float else remedy}"
+    )
+
+
+def _number(name: str, text: str) -> Any:
+    if name not in RANGES:
+        return text
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text  # refused where all types are checked
+
+
+def _queues(value: Any) -> tuple[tuple[str, int], ...]:
+    entries = value.split() if isinstance(value, str) else value
+    if not isinstance(entries, (list, tuple)):
+        raise ValueError(
+            f"it is a {type(value).__name__}: use a list, as in ['critical,5', 'default']"
+        )
+    return tuple(_queue(each) for each in entries)
+
+
+def _queue(entry: Any) -> tuple[str, int]:
+    if isinstance(entry, str):
+        name, comma, weight = entry.partition(",")
+        if comma and not (weight.isascii() and weight.isdigit()):
+            raise ValueError(f"the weight in {entry!r:.80} is no number: use 'name,5'")
+        return keys.check_queue(name), int(weight) if comma else 1
+    if isinstance(entry, (list, tuple)) and len(entry) == 2 and type(entry[1]) is int:  # noqa: PLR2004
+        return keys.check_queue(entry[0]), entry[1]
+    raise ValueError(f"{entry!r:.80} is no queue: use 'name', 'name,5' or ['name', 5]")
+
+
+def _databases(value: Any, origin: str, problems: list[str]) -> dict[str, Given]:
+    found: dict[str, Given] = {}
+    if not isinstance(value, Mapping):
+        problems.append(
+            f"databases ({origin}): use a table of names and URLs, as in databases.default = 'sqlite:///x.db'"
+        )
+        return found
+    for name, each in value.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            problems.append(
+                f"databases ({origin}): {name!r:.80} is no name: use letters, digits and _"
+            )
+            continue
+        _take(found, DATABASE + name, each, origin, problems)
+    return found
