@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
 
@@ -95,11 +95,18 @@ def _versions(redis: Redis, peer: Mapping[str, str] | None) -> dict[str, str]:
     name = str(server.get("server_name", "redis"))
     return {
         "python": platform.python_version(),
-        "qik": version("qik-core"),
+        "qik": _own_version(),
         "redis-py": version("redis"),
         name: str(server.get("valkey_version") or server["redis_version"]),
         **({f"peer {key}": value for key, value in peer.items()} if peer else {}),
     }
+
+
+def _own_version() -> str:
+    try:
+        return version("qik-core")
+    except PackageNotFoundError:
+        return "as in this folder, not installed"
 
 
 def _introduce(console: Console, versions: Mapping[str, str]) -> None:

@@ -59,10 +59,11 @@ class Bench:
             raise MeasurementFailed(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
         return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
 
-    def side(self, kind: str, n: int, argument: object = "") -> float:
+    def side(self, kind: str, n: int, argument: object = "", *, database: str = "") -> float:
         """Return the seconds of one piece of work of `side.py`."""
         command = [sys.executable, "-m", "benchmarks.side", kind, str(n), str(argument)]
-        return float(self.run(command)["seconds"])
+        more = {"DATABASE_URL": database} if database else {}
+        return float(self.run(command, **more)["seconds"])
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:

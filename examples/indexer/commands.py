@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import IO, Any, cast
 
 import click
 from redis import Redis, RedisError
@@ -48,7 +48,12 @@ class Refused(click.ClickException):
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.code = code
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message, and exit with a code of our own."""
+        super().show(file)
+        sys.exit(self.code)
 
 
 @click.group()

@@ -38,7 +38,7 @@ def choose(rows: int, seconds: float, threads: int) -> list[Input]:
     Raises:
         TooFewFiles: there are not so many.
     """
-    found = []
+    found: list[tuple[Path, int]] = []
     for path in _candidates():
         if len(found) == rows:
             break

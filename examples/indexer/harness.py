@@ -6,25 +6,21 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from examples.indexer import jobs, reconcilers
-from qik_core import configure
-from qik_core.payload import Payload
+from examples.indexer import jobs, reconcilers, sabotage
+from qik_core import Next, Payload, configure
 
 __all__ = ["jobs", "reconcilers"]
 
 _CRASH = Path(os.environ["INDEXER_CRASH"])
 
 
-def die_after_commit(job: Payload, call_next: Callable[[Payload], Any]) -> Any:
+def die_after_commit(job: Payload, call_next: Next[None]) -> None:
     """Die between the commit of a job and its settling, if the demo has asked this process to."""
-    result = call_next(job)
+    call_next(job)
     if _CRASH.exists() and _CRASH.read_text() == str(os.getpid()):
         _die(job.args[0])
-    return result
 
 
 def _die(document_id: int) -> None:
@@ -38,4 +34,5 @@ def _die(document_id: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+sabotage.apply(os.environ["INDEXER_SABOTAGE"])
 configure(server_middleware=[die_after_commit])

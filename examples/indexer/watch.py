@@ -70,8 +70,8 @@ class Watch:
             pipe.lrange(key, 0, -1)
         for key in _ZSETS:
             pipe.zrange(key, 0, -1)
-        for key in hashes:
-            pipe.hvals(key)
+        for name in hashes:
+            pipe.hvals(name)
         replies = pipe.execute()
         waiting = len(_LISTS) + len(_ZSETS)
         return Copies(
@@ -80,7 +80,7 @@ class Watch:
 
     def listed(self) -> int:
         """Return how many jobs stand in the queues' lists."""
-        return sum(int(cast("int", self.redis.llen(f"queue:{name}"))) for name in QUEUES)
+        return sum(self.redis.llen(f"queue:{name}") for name in QUEUES)
 
     def locks(self) -> int:
         """Return how many unique locks there are, of any generation."""
@@ -88,9 +88,7 @@ class Watch:
 
     def sizes(self) -> tuple[int, int]:
         """Return how many jobs wait to be retried, and how many are dead."""
-        return int(cast("int", self.redis.zcard("retry"))), int(
-            cast("int", self.redis.zcard("dead"))
-        )
+        return self.redis.zcard("retry"), self.redis.zcard("dead")
 
     def done(self) -> set[int]:
         """Return the documents that are done."""
