@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Any, Final
 from uuid import UUID
 
-from qik_core import codecs, strict
+from qik_core import codecs, strict, texts
 from qik_core.codecs import Codec
 from qik_core.errors import DefinitionError
 
@@ -25,10 +25,10 @@ _SCALARS: Final[Mapping[object, Codec]] = {
     int: codecs.IntCodec(),
     float: codecs.FloatCodec(),
     str: codecs.StrCodec(),
-    UUID: codecs.TextCodec(UUID, codecs.write_uuid, UUID),
-    Decimal: codecs.TextCodec(Decimal, codecs.write_decimal, codecs.read_decimal),
-    datetime: codecs.TextCodec(datetime, codecs.write_datetime, codecs.read_datetime),
-    date: codecs.TextCodec(date, codecs.write_date, codecs.read_date),
+    UUID: codecs.TextCodec(UUID, texts.write_uuid, UUID),
+    Decimal: codecs.TextCodec(Decimal, texts.write_decimal, texts.read_decimal),
+    datetime: codecs.TextCodec(datetime, texts.write_datetime, texts.read_datetime),
+    date: codecs.TextCodec(date, texts.write_date, texts.read_date),
 }
 _ANY: Final = _SCALARS[Any]
 _INSTEAD: Final[Mapping[str, str]] = {

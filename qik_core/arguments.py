@@ -85,9 +85,9 @@ class Untyped:
         return encode_rows(rows, self.owner)
 
     def keys(
-        self, rows: Sequence[Sequence[Any]], encoded: Sequence[bytes] | None = None
+        self, rows: Sequence[Sequence[Any]], _encoded: Sequence[bytes] | None = None
     ) -> Sequence[bytes]:
-        """Return for each row the bytes that make it unique."""
+        """Return for each row the bytes that make it unique; keys are sorted in them, unlike in the payload."""
         return [strict.canonical(row) for row in rows]
 
     def load(self, args: Sequence[Any]) -> list[Any]:

@@ -304,7 +304,7 @@ def resolve(definition: Definition, given: Mapping[str, Any]) -> tuple[Definitio
 
 
 def _batches(rows: Iterable[Sequence[Any]], size: int, name: str) -> Iterator[list[Sequence[Any]]]:
-    if rows is None or isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise ArgumentError(
             f"{name}: perform_bulk was given a {strict.named(type(rows))}: use an iterable of tuples, as in [(1,), (2,)]"
         )

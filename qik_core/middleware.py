@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from qik_core.errors import NotEnqueued, QikError
+from qik_core.errors import NotEnqueued
 from qik_core.payload import Payload
 from qik_core.results import Refused
 
@@ -71,25 +71,34 @@ def _held(middleware: ClientMiddleware, inner: Next[ClientResult], job: Payload)
             )
         return inner(job)
 
+    who = f"client middleware {name_of(middleware)}"
     try:
         result = middleware(job, call_next)
     except NotEnqueued:
         raise
-    except QikError as error:
-        raise NotEnqueued(f"client middleware {name_of(middleware)}: {error}") from error
     except Exception as error:
         raise NotEnqueued(
-            f"client middleware {name_of(middleware)} raised {type(error).__name__}: nothing was written"
+            f"{who} raised {type(error).__name__}, nothing was written: {_text(error)}"
         ) from error
+    _judge(result, calls, who)
+    return result
+
+
+def _judge(result: object, calls: int, who: str) -> None:
     if isinstance(result, Refused):
-        return result
+        return
     if not isinstance(result, Payload):
         raise NotEnqueued(
-            f"client middleware {name_of(middleware)} returned {type(result).__name__}: "
-            "return call_next(job), or Refused(by, reason)"
+            f"{who} returned {type(result).__name__}: return call_next(job), or Refused(by, reason)"
         )
     if calls != 1:
         raise NotEnqueued(
-            f"client middleware {name_of(middleware)} called call_next {calls} times: call it once, or return Refused"
+            f"{who} called call_next {calls} times: call it once, or return Refused(by, reason)"
         )
-    return result
+
+
+def _text(error: Exception) -> str:
+    try:
+        return f"{error!s:.200}"
+    except Exception:  # noqa: BLE001 - the error is the application's own class
+        return "its message cannot be read"

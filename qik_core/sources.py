@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from qik_core.errors import DefinitionError
+from qik_core.errors import DefinitionError, SettingsError
 from qik_core.options import did_you_mean
 from qik_core.store import keys
 
@@ -101,7 +101,7 @@ def _file(path: Path, problems: list[str]) -> dict[str, Given]:
                 f"file {path}: larger than {_LARGEST_FILE:,} bytes: that is no file of settings"
             )
             return {}
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         problems.append(f"file {path}: {error}")
         return {}
@@ -135,7 +135,7 @@ def _field_of(variable: str, problems: list[str]) -> str | None:
 def _take(found: dict[str, Given], name: str, value: Any, origin: str, problems: list[str]) -> None:
     try:
         found[name] = Given(_typed(name, value), origin)
-    except (ValueError, DefinitionError) as error:
+    except (SettingsError, DefinitionError) as error:
         problems.append(f"{name} ({origin}): {error}")
 
 
@@ -147,11 +147,11 @@ def _typed(name: str, value: Any) -> Any:
     if name.startswith(DATABASE) and not isinstance(value, (str, int, float, list, dict, bool)):
         return value  # an engine or a sessionmaker of the application
     if not isinstance(value, str):
-        raise ValueError(f"it is a {type(value).__name__}: use a text")
+        raise SettingsError(f"it is a {type(value).__name__}: use a text")
     if name in _CHOICES and value not in _CHOICES[name]:
-        raise ValueError(f"it is {value!r:.80}: use one of {', '.join(_CHOICES[name])}")
+        raise SettingsError(f"it is {value!r:.80}: use one of {', '.join(_CHOICES[name])}")
     if name == "app" and _MODULE.fullmatch(value) is None:
-        raise ValueError(f"{value!r:.80} is no module: use a dotted name, as in shop.jobs")
+        raise SettingsError(f"{value!r:.80} is no module: use a dotted name, as in shop.jobs")
     return str(value)
 
 
@@ -160,7 +160,7 @@ def _ranged(name: str, value: Any) -> float:
     if type(value) is int or (type(value) is float and not whole):
         return value if whole else float(value)
     remedy = "write the number without quotes" if isinstance(value, str) else "use a number"
-    raise ValueError(
+    raise SettingsError(
         f"it is {value!r:.80}: {'use a whole number' if type(value) is float else remedy}"
     )
 
@@ -179,7 +179,7 @@ def _number(name: str, text: str) -> Any:
 def _queues(value: Any) -> tuple[tuple[str, int], ...]:
     entries = value.split() if isinstance(value, str) else value
     if not isinstance(entries, (list, tuple)):
-        raise ValueError(
+        raise SettingsError(
             f"it is a {type(value).__name__}: use a list, as in ['critical,5', 'default']"
         )
     return tuple(_queue(each) for each in entries)
@@ -189,11 +189,11 @@ def _queue(entry: Any) -> tuple[str, int]:
     if isinstance(entry, str):
         name, comma, weight = entry.partition(",")
         if comma and not (weight.isascii() and weight.isdigit()):
-            raise ValueError(f"the weight in {entry!r:.80} is no number: use 'name,5'")
+            raise SettingsError(f"the weight in {entry!r:.80} is no number: use 'name,5'")
         return keys.check_queue(name), int(weight) if comma else 1
     if isinstance(entry, (list, tuple)) and len(entry) == 2 and type(entry[1]) is int:  # noqa: PLR2004
         return keys.check_queue(entry[0]), entry[1]
-    raise ValueError(f"{entry!r:.80} is no queue: use 'name', 'name,5' or ['name', 5]")
+    raise SettingsError(f"{entry!r:.80} is no queue: use 'name', 'name,5' or ['name', 5]")
 
 
 def _databases(value: Any, origin: str, problems: list[str]) -> dict[str, Given]:

@@ -156,18 +156,19 @@ class _Walk:
         kind = type(value)
         if kind is str:
             self._text(value, at)
-        elif kind is int:
-            if not INT_MIN <= value <= INT_MAX:
-                check_int(value, self._spell(at))
         elif kind is list:
             self._list(value, at)
         elif kind is dict:
             self._dict(value, at)
+        elif not _plain_scalar(value, kind):
+            self._refuse(value, kind, at)
+
+    def _refuse(self, value: Any, kind: type, at: tuple[Any, ...]) -> None:
+        if kind is int:
+            check_int(value, self._spell(at))
         elif kind is float:
-            if not math.isfinite(value):
-                check_float(value, self._spell(at))
-        elif value is not None and kind is not bool:
-            raise refusal(value, self._spell(at))
+            check_float(value, self._spell(at))
+        raise refusal(value, self._spell(at))
 
     def _text(self, value: str, at: tuple[Any, ...]) -> None:
         self._spend(len(value))
@@ -204,6 +205,14 @@ class _Walk:
 
     def _spell(self, at: tuple[Any, ...]) -> str:
         return self._path + "".join(_step(each) for each in at)
+
+
+def _plain_scalar(value: Any, kind: type) -> bool:
+    if kind is int:
+        return bool(INT_MIN <= value <= INT_MAX)
+    if kind is float:
+        return math.isfinite(value)
+    return value is None or kind is bool
 
 
 def _step(each: object) -> str:
