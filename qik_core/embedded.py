@@ -230,7 +230,7 @@ class Embedded:
                 cwd="/",
                 start_new_session=True,
             )
-        self._pid = int(self._read_pid() or 0)
+        self._pid = self._read_pid()
         self._await_answer()
 
     def stop(self) -> None:
@@ -271,9 +271,11 @@ class Embedded:
             *(word for name, value in settings.items() for word in (f"--{name}", value)),
         ]
 
-    def _read_pid(self) -> str:
+    def _read_pid(self) -> int:
+        """Return what the guard says first; 0 when it could not start the server, which the log then explains."""
         assert self._guard is not None and self._guard.stdout is not None  # noqa: PT018, S101 - tells the type checker what Popen was asked for
-        return self._guard.stdout.readline().strip()
+        said = self._guard.stdout.readline().strip()
+        return int(said) if said.isdigit() else 0
 
     def _await_answer(self) -> None:
         deadline = time.monotonic() + START

@@ -4,7 +4,8 @@
 
 Whoever needs a private server starts this file and holds the write end of its standard input. The kernel closes that
 end when the starter dies, however it dies, and then the server is sent SIGNAL, and SIGKILL five seconds later. The
-first line on standard output is the server's process id. The exit status is the server's.
+one line on standard output is the server's process id; what the server prints goes to standard error. The exit status
+is the server's, or 128 + the number of the signal that ended it.
 
 The server is this process's own child, so its id cannot come to mean somebody else before it is waited for. Rejected:
 PR_SET_PDEATHSIG in the server alone, which follows the *thread* that forked and does not exist outside Linux.
@@ -40,7 +41,12 @@ def main(arguments: list[str]) -> int:
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _wake_up)
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_guard)  # noqa: PLW1509, S603 - one thread here; the command is the starter's
+    server = subprocess.Popen(  # noqa: S603 - the command is the starter's
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr.fileno(),
+        preexec_fn=_end_with_guard,  # noqa: PLW1509 - there is one thread here
+    )
     with contextlib.suppress(BrokenPipeError):
         print(server.pid, flush=True)  # noqa: T201 - the starter reads it
     while server.poll() is None and os.getppid() == starter:
@@ -75,4 +81,5 @@ def _end_with_guard() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.exit(status if status >= 0 else 128 - status)
