@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qik_core import application
+from qik_core.errors import SettingsError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def error_of(name: str) -> str:
+    with pytest.raises(SettingsError) as raised:
+        application.load(name)
+    return str(raised.value)
+
+
+def test_an_application_in_the_current_folder_is_found_and_imported(folder: Path) -> None:
+    (folder / "shop_a.py").write_text("jobs = 1")
+    application.check("shop_a:jobs")
+    assert "shop_a" not in sys.modules
+    application.load("shop_a:jobs")
+    assert "shop_a" in sys.modules
+
+
+def test_looking_for_an_application_runs_none_of_it(folder: Path) -> None:
+    (folder / "shop_b").mkdir()
+    (folder / "shop_b" / "__init__.py").write_text("raise RuntimeError")
+    application.check("shop_b.jobs")
+
+
+@pytest.mark.parametrize("look", [application.check, application.load])
+def test_a_module_that_is_not_there_is_named_with_the_folder(folder: Path, look: object) -> None:
+    assert callable(look)
+    with pytest.raises(SettingsError, match=r"no module 'shop_c'") as raised:
+        look("shop_c.jobs")
+    assert str(folder) in str(raised.value)
+
+
+def test_a_missing_submodule_is_named_itself(folder: Path) -> None:
+    (folder / "shop_d").mkdir()
+    (folder / "shop_d" / "__init__.py").touch()
+    assert "no module 'shop_d.jobs'" in error_of("shop_d.jobs")
+
+
+def test_a_module_that_the_application_misses_is_the_applications_own_error(folder: Path) -> None:
+    (folder / "shop_e.py").write_text("\n\nimport nowhere_at_all\n")
+    told = error_of("shop_e")
+    assert (
+        "app 'shop_e' cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'"
+        in told
+    )
+    assert "shop_e.py" in told
+    assert "line 3" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("def f(:", "SyntaxError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_whatever_an_import_raises_is_shown_with_the_applications_own_lines_only(
+    folder: Path, text: str, said: str
+) -> None:
+    (folder / "shop_f.py").write_text(text)
+    told = error_of("shop_f")
+    assert said in told
+    assert "importlib" not in told.replace("import shop_f", "")
+    assert "application.py" not in told
+
+
+def test_an_attribute_that_is_not_there_is_named(folder: Path) -> None:
+    (folder / "shop_g.py").touch()
+    assert "has no 'jobs'" in error_of("shop_g:jobs")
