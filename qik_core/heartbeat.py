@@ -1,0 +1,215 @@
+"""I am alive, this is what I hold; and who is not alive any more?
+
+Two threads: one ticks into the memory shared with the parent and must never wait for Redis, the other beats into Redis
+every H, renews the locks of what this process holds, gives back what it does not know of, and looks for lost hosts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from qik_core.courier import Courier
+from qik_core.errors import StoreError
+from qik_core.shared import Shared, clock
+from qik_core.store import recovery
+from qik_core.store.link import Arg, Link
+from qik_core.store.store import Candidate
+from qik_core.store.worker import Beat, Held, Limits
+
+log: Final = logging.getLogger("qik_core.worker")
+_SIGNALS: Final = {"TSTP": signal.SIGTSTP, "TERM": signal.SIGTERM, "TTIN": signal.SIGTTIN}
+
+
+class Ticker:
+    """Ticks into the shared memory: the parent kills a child whose ticks have stopped."""
+
+    def __init__(self, shared: Shared, every: float) -> None:
+        self._shared = shared
+        self._every = every
+
+    def run(self) -> None:
+        """Tick for as long as the process lives."""
+        while True:
+            self._shared.tick(clock())
+            time.sleep(self._every)
+
+
+class Heartbeat:
+    """Beats for one process. `run` is its thread."""
+
+    def __init__(
+        self,
+        courier: Courier,
+        link: Callable[[], Link],
+        limits: Limits,
+        candidate: Candidate,
+        info: Mapping[str, object],
+    ) -> None:
+        self._courier = courier
+        self._link = link()
+        self._limits = limits
+        self._candidate = candidate
+        self._info = info
+        self._now = threading.Event()
+        self._stopping = threading.Event()
+        self._acknowledged = clock()
+        self._rtt = 0
+        self._watch = Watch(limits)
+        self.on_roll: Callable[[], None] = lambda: None
+        """Called when somebody asks for a roll."""
+        courier.fell_silent = self._fell_silent
+
+    def beat_soon(self) -> None:
+        """Beat at once: the epoch has changed, or a roll waits for us."""
+        self._now.set()
+
+    def stop(self) -> None:
+        """End the thread after the beat under way."""
+        self._stopping.set()
+        self._now.set()
+
+    def run(self) -> None:
+        """Beat every H, and at once when asked."""
+        while not self._stopping.is_set():
+            self._now.clear()
+            try:
+                self.beat()
+                self._look_for_the_lost()
+            except StoreError as error:
+                self._watch.blind()
+                log.warning("a beat failed", extra={"error": str(error)})
+            except Exception:
+                log.exception("the heartbeat met a defect; it goes on")
+            self._now.wait(self._limits.heartbeat)
+
+    def beat(self) -> None:
+        """Beat once. Raises StoreError."""
+        store = self._courier.store
+        known, _, _ = self._courier.snapshot()
+        asked = clock()
+        beat = store.beat(self._link, self._fields(), self._work())
+        self._rtt = int((clock() - asked) * 1e6)
+        if beat.fenced:
+            self._courier.fence()
+            return
+        _, settling, unanswered = self._courier.snapshot()
+        held = [Held(field, field in settling) for field in beat.fields]
+        superseded = store.hold(self._link, held)
+        if superseded is None:
+            self._courier.fence()
+            return
+        self._acknowledged = asked
+        if superseded:
+            self._courier.supersede(superseded)
+        self._give_back_strays(beat, known, unanswered)
+        if beat.roll:
+            self.on_roll()
+        if beat.signal in _SIGNALS:
+            os.kill(os.getpid(), _SIGNALS[beat.signal])
+
+    def _give_back_strays(self, beat: Beat, before: set[bytes], unanswered: int | None) -> None:
+        """Return jobs that Redis says we hold and we do not know of: their reply was lost for good."""
+        store = self._courier.store
+        after, settling, _ = self._courier.snapshot()
+        strays = [
+            field
+            for field in beat.fields
+            if field not in before and field not in after and field not in settling
+            and (unanswered is None or int(field.partition(b".")[0]) != unanswered)
+        ]  # fmt: skip
+        if strays:
+            given = store.give_back(self._link, store.read(self._link, strays))
+            log.warning("gave back jobs that this process does not know of", extra={"count": given})
+
+    def _look_for_the_lost(self) -> None:
+        found = recovery.beats(self._link)
+        found.pop(self._courier.store.identity, None)
+        for identity in self._watch.convict(found, time.monotonic()):
+            if recovery.fence(self._link, identity, found[identity]):
+                count = recovery.recover(self._link, identity, self._candidate)
+                log.warning("recovered the jobs of a lost process", extra={"identity": identity, "count": count})
+
+    def _fell_silent(self) -> bool:
+        return clock() - self._acknowledged > self._limits.lease - 2 * self._limits.heartbeat
+
+    def _fields(self) -> list[Arg]:
+        crew = self._courier.crew
+        return [
+            "info", json.dumps({**self._info, "identity": self._courier.store.identity}),
+            "concurrency", crew.size,
+            "busy", crew.size - crew.idle,
+            "quiet", "true" if self._courier.is_quiet else "false",
+            "rss", resident_kb(),
+            "rtt_us", self._rtt,
+        ]  # fmt: skip
+
+    def _work(self) -> list[Arg]:
+        pairs: list[Arg] = []
+        for job in self._courier.crew.running():
+            work = {"queue": job.queue, "payload": job.raw.decode("utf-8", "replace"), "run_at": int(time.time())}
+            pairs += (job.field, json.dumps(work))
+        return pairs
+
+
+class Watch:
+    """Who has not beaten for L - 2 H, as this process itself has seen it.
+
+    A process is convicted only if the *same* beat was read again and again for that long, on our own monotonic clock,
+    without a failed call and without a gap of more than H: a paused Redis, a restart or a jump of the clock must not
+    convict everybody. A missing beat counts as unchanged.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._seen: dict[str, tuple[bytes, float]] = {}
+        self._looked: float | None = None
+
+    def blind(self) -> None:
+        """A look failed: nothing seen before it counts."""
+        self._seen.clear()
+
+    def convict(self, beats: Mapping[str, bytes], now: float) -> list[str]:
+        """Return who is lost, given every process and its last beat."""
+        if self._looked is not None and now - self._looked > 2 * self._limits.heartbeat:
+            self.blind()
+        self._looked = now
+        self._seen = {
+            identity: seen if (seen := self._seen.get(identity)) and seen[0] == beat else (beat, now)
+            for identity, beat in beats.items()
+        }
+        patience = self._limits.lease - 2 * self._limits.heartbeat
+        return [identity for identity, (_, since) in self._seen.items() if now - since >= patience]
+
+
+def process_info(tag: str, queues: list[str], weights: Mapping[str, int], concurrency: int, version: str) -> dict[str, object]:
+    """Return what Sidekiq's pages want to know of a process; without all of it, /busy fails for everybody."""
+    return {
+        "hostname": socket.gethostname(),
+        "started_at": time.time(),
+        "pid": os.getpid(),
+        "tag": tag,
+        "concurrency": concurrency,
+        "queues": queues,
+        "weights": [dict(weights)],
+        "labels": ["qik"],
+        "version": version,
+        "embedded": False,
+        "capsules": {"default": {"concurrency": concurrency, "mode": "strict", "weights": dict(weights)}},
+    }
+
+
+def resident_kb() -> int:
+    """Return the resident memory of this process in KB; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - read every few seconds
+            return int(file.read().split()[1]) * (os.sysconf("SC_PAGE_SIZE") // 1024)
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,168 @@
+"""What becomes of a job that did not end well. Pure: the clock and the dice are arguments."""
+
+from __future__ import annotations
+
+import base64
+import traceback
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from qik_core.payload import Payload
+
+MESSAGE: Final = 10_000
+"""Characters of an error message that are kept."""
+_UNKNOWN_FIRST: Final = 30.0
+_UNKNOWN_LONGEST: Final = 3600.0
+_UNKNOWN_FOR: Final = 86_400.0
+_STALE: Final = ("enqueued_at",)
+_FAILURE: Final = (
+    "retry_count", "failed_at", "retried_at", "error_class", "error_message", "error_backtrace",
+    "unknown_count", "unknown_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Run it again after so many seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """It is dead, and kept for people to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """It is over, and not kept (`retry=False`, or `dead=False`)."""
+
+
+Decision: TypeAlias = Again | Bury | Drop
+
+
+def decide(count: int, limit: int, *, dead: bool, dice: float) -> Decision:
+    """Say what becomes of a job that has just failed.
+
+    `count` failures came before this one; `limit` retries are allowed, -1 for a job that must not even be kept. The wait
+    is Sidekiq's (`sidekiq/job_retry.rb`): count⁴ + 15 seconds, and up to 10 × (count + 1) more by `dice` in [0, 1), so
+    that jobs which failed together do not come back together.
+    """
+    if limit < 0:
+        return Drop()
+    if count >= limit:
+        return Bury() if dead else Drop()
+    return Again(count**4 + 15 + int(10 * (count + 1) * dice))
+
+
+def decide_unknown(payload: Payload, now: float) -> Decision:
+    """Say what becomes of a job whose class, or whose number of arguments, this process does not know.
+
+    A rolling deploy explains it: again after 30 s, growing to 1 h, for 24 h; then dead.
+    """
+    since = payload.get("unknown_at")
+    if isinstance(since, (int, float)) and now - since > _UNKNOWN_FOR:
+        return Bury()
+    count = payload.get("unknown_count")
+    tries = count if type(count) is int and 0 <= count < 64 else 0
+    return Again(min(_UNKNOWN_FIRST * 2.0**tries, _UNKNOWN_LONGEST))
+
+
+def limit_of(payload: Payload, default: int) -> int:
+    """Return how many retries a payload asks for; its class's number where it says nothing that can be."""
+    retry = payload.get("retry")
+    if retry is True:
+        return 25
+    if retry is False:
+        return -1
+    return retry if type(retry) is int and retry >= 0 else default
+
+
+def failures_of(payload: Payload) -> int:
+    """Return how often a job has failed before: Sidekiq writes 0 for the first failure."""
+    count = payload.get("retry_count")
+    return count + 1 if type(count) is int and count >= 0 else 0
+
+
+def failed(payload: Payload, error: BaseException, now: float, *, milliseconds: bool = False) -> Payload:
+    """Return the payload as it stands in the retry or dead set after this failure: Sidekiq's fields."""
+    count = failures_of(payload)
+    stamp = int(now * 1000) if milliseconds else now
+    changes: dict[str, Any] = {
+        "retry_count": count,
+        "failed_at" if count == 0 else "retried_at": stamp,
+        "error_class": class_of(error),
+        "error_message": message_of(error),
+    }
+    lines = backtrace_of(error, payload.get("backtrace"))
+    if lines:
+        changes["error_backtrace"] = lines
+    return _without(payload, _STALE).replace(**changes)
+
+
+def unknown(payload: Payload, reason: str, now: float) -> Payload:
+    """Return the payload of a job that this process does not know, with how long that has been so."""
+    count = payload.get("unknown_count")
+    return _without(payload, _STALE).replace(
+        unknown_count=count + 1 if type(count) is int else 1,
+        unknown_at=payload.get("unknown_at", now),
+        error_class="UnknownJob",
+        error_message=reason,
+    )
+
+
+def fresh(payload: Payload) -> Payload:
+    """Return the payload as if it had never failed, for one more run after a success."""
+    return _without(payload, _FAILURE)
+
+
+def set_aside(raw: bytes, queue: str, reason: str, jid: str, now: float) -> Payload:
+    """Return a job-shaped envelope around bytes that are no job, for the dead set: Sidekiq's pages can show it."""
+    return Payload(
+        {
+            "qik": "-",
+            "jid": jid,
+            "queue": queue,
+            "class": "qik:malformed",
+            "args": [],
+            "retry": False,
+            "failed_at": now,
+            "error_class": "MalformedPayload",
+            "error_message": reason,
+            "raw": base64.b64encode(raw).decode(),
+        }
+    )
+
+
+def class_of(error: BaseException) -> str:
+    """Return the name of an error's class, with its module unless that is Python's own."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of an error, cut, and safe to write: an error may fail to print itself."""
+    try:
+        text = str(error)
+    except Exception as second:  # noqa: BLE001 - user code
+        text = f"(its message cannot be printed: {type(second).__name__})"
+    return text[:MESSAGE].encode("utf-8", "replace").decode()
+
+
+def backtrace_of(error: BaseException, wanted: Any) -> str:
+    """Return the backtrace as Sidekiq stores it: base64 of deflated JSON lines; `wanted` is True or a number of lines."""
+    if wanted is not True and not (type(wanted) is int and wanted > 0):
+        return ""
+    lines = [line.encode("utf-8", "replace").decode() for line in traceback.format_tb(error.__traceback__)]
+    innermost = [line.strip() for line in reversed(lines)]
+    kept = innermost if wanted is True else innermost[:wanted]
+    return base64.b64encode(zlib.compress(msgspec.json.encode(kept))).decode()
+
+
+def _without(payload: Payload, names: tuple[str, ...]) -> Payload:
+    fields: Mapping[str, Any] = payload.fields
+    return Payload({name: value for name, value in fields.items() if name not in names})
