@@ -1,0 +1,45 @@
+"""Declarative reconcilers: SQL says which rows want a job, passes tell Redis again whatever it has forgotten.
+
+A public name is imported when it is first used. Nothing here loads Alembic, APScheduler or a flag provider.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reconciler.definition import Options as Options
+    from reconciler.definition import Reconciler as Reconciler
+    from reconciler.errors import NotMigrated as NotMigrated
+    from reconciler.errors import ReconcilerError as ReconcilerError
+    from reconciler.errors import SqlUnavailable as SqlUnavailable
+    from reconciler.errors import UnknownReconciler as UnknownReconciler
+    from reconciler.pending import Pending as Pending
+    from reconciler.pending import derive as derive
+    from reconciler.report import Outcome as Outcome
+    from reconciler.report import Report as Report
+    from reconciler.tables import include_name as include_name
+    from reconciler.tables import include_object as include_object
+
+_HOMES = {
+    "definition": ("Options", "Reconciler"),
+    "pending": ("Pending", "derive"),
+    "errors": ("NotMigrated", "ReconcilerError", "SqlUnavailable", "UnknownReconciler"),
+    "report": ("Outcome", "Report"),
+    "tables": ("include_name", "include_object"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -1,0 +1,182 @@
+"""How three kinds of database are spoken to: their clock, a page's transaction, our own writes, what an error means.
+
+| | PostgreSQL | MariaDB, MySQL | SQLite |
+|---|---|---|---|
+| clock | `clock_timestamp()` | `UTC_TIMESTAMP(6)` | `julianday('now')` |
+| read-only page | READ ONLY transaction | `SET TRANSACTION READ ONLY` | one SELECT, autocommitted |
+| statement timeout | `SET LOCAL statement_timeout` | `max_statement_time`, `max_execution_time` | interrupted by a timer |
+| our own writes | READ COMMITTED | READ COMMITTED | BEGIN IMMEDIATE |
+
+Connections may come from an application's engine, whatever its isolation level: each one is told what it needs, and
+SQLAlchemy puts it back when it returns to the pool. A deferred SQLite transaction that upgrades to a write fails at
+once instead of waiting for its turn; therefore BEGIN IMMEDIATE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
+from typing import Any, Final
+
+from sqlalchemy import Connection, Double, Engine, event, exc, literal_column, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from reconciler.errors import NotMigrated, SqlUnavailable, StatementTimeout
+
+WRITE_TIMEOUT: Final = 10.0
+"""Seconds that one of our own statements may take: they touch a handful of rows."""
+
+_CLOCKS: Final = {
+    "postgresql": "extract(epoch from clock_timestamp())::float8",
+    "mysql": "timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6",
+    "mariadb": "timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6",
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+}
+_TIMED_OUT: Final = {"57014", 1969, 3024}  # query_canceled, MariaDB's and MySQL's ER_*_TIMEOUT
+_NO_TABLE: Final = {"42P01", 1146}
+
+
+def clock(dialect: str) -> ColumnElement[float]:
+    """Return the database's clock as an expression: epoch seconds, as a float.
+
+    Raises:
+        SqlUnavailable: a database this package does not know.
+    """
+    if dialect not in _CLOCKS:
+        raise SqlUnavailable(
+            f"databases of the kind {dialect!r} are not supported: use {', '.join(sorted(_CLOCKS))}"
+        )
+    return literal_column(_CLOCKS[dialect], Double)
+
+
+def read_clock(engine: Engine) -> float:
+    """Return the database's time in epoch seconds.
+
+    Raises:
+        SqlUnavailable: the database does not answer.
+    """
+    with reading(engine, WRITE_TIMEOUT) as connection:
+        return float(connection.execute(select(clock(engine.dialect.name))).scalar_one())
+
+
+@contextmanager
+def reading(engine: Engine, timeout: float) -> Iterator[Connection]:
+    """Yield a connection in a short read-only transaction whose statements may take `timeout` seconds.
+
+    Raises:
+        StatementTimeout: a statement took longer.
+        SqlUnavailable: the database cannot be reached.
+        NotMigrated: a table is missing.
+    """
+    read = {"postgresql": _read_postgresql, "sqlite": _read_sqlite}.get(
+        engine.dialect.name, _read_mysql
+    )
+    with translated(engine), engine.connect() as connection, read(connection, timeout):
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection in a transaction of ours, committed at the end, rolled back on an error.
+
+    Raises:
+        SqlUnavailable: the database cannot be reached, or is locked for too long.
+        NotMigrated: our tables are missing.
+    """
+    with translated(engine), engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            ready = immediate(connection)
+        else:
+            ready = connection.execution_options(isolation_level="READ COMMITTED")
+        with ready.begin():
+            if engine.dialect.name == "postgresql":
+                ready.exec_driver_sql(f"SET LOCAL statement_timeout = {int(WRITE_TIMEOUT * 1000)}")
+            yield ready
+
+
+def immediate(connection: Connection) -> Connection:
+    """Return the SQLite connection with each transaction beginning as BEGIN IMMEDIATE.
+
+    The driver's own transactions begin at the first write and not at all for DDL, so it is told to leave them alone.
+    """
+    ready = connection.execution_options(isolation_level="AUTOCOMMIT")
+    event.listen(ready, "begin", _begin_immediate)
+    return ready
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _read_postgresql(connection: Connection, timeout: float) -> Iterator[None]:
+    ready = connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=True)
+    with ready.begin():
+        ready.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, int(timeout * 1000))}")
+        yield
+
+
+@contextmanager
+def _read_sqlite(connection: Connection, timeout: float) -> Iterator[None]:
+    ready = connection.execution_options(isolation_level="AUTOCOMMIT")
+    raw: Any = ready.connection.driver_connection
+    timer = Timer(timeout, raw.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # an interrupt that is late must not hit the next user of this connection
+
+
+@contextmanager
+def _read_mysql(connection: Connection, timeout: float) -> Iterator[None]:
+    mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
+    name, value = (
+        ("max_statement_time", timeout) if mariadb else ("max_execution_time", int(timeout * 1000))
+    )
+    ready = connection.execution_options(isolation_level="READ COMMITTED")
+    with ready.begin():
+        ready.exec_driver_sql(f"SET SESSION {name} = {value}")
+        ready.exec_driver_sql("SET TRANSACTION READ ONLY")
+        try:
+            yield
+        finally:
+            ready.exec_driver_sql(f"SET SESSION {name} = DEFAULT")
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Turn the driver's errors into ours; errors in a statement itself (a renamed column) stay what they are."""
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise _meaning(engine, error) from error
+    except exc.TimeoutError as error:
+        raise SqlUnavailable(
+            f"{where(engine)}: no connection became free in the pool: {error}"
+        ) from error
+
+
+def _meaning(engine: Engine, error: exc.DBAPIError) -> Exception:
+    code = getattr(error.orig, "sqlstate", None) or next(
+        iter(getattr(error.orig, "args", ()) or ()), None
+    )
+    text = " ".join(str(error.orig).split()) or type(error.orig).__name__
+    if code in _TIMED_OUT or text == "interrupted":
+        return StatementTimeout(f"{where(engine)}: the statement took too long: {text}")
+    if (code in _NO_TABLE or "no such table" in text) and "reconciler_" in text:
+        return NotMigrated(f"{where(engine)}: {text}. Run `reconciler upgrade`.")
+    if (
+        isinstance(error, (exc.OperationalError, exc.InterfaceError))
+        or error.connection_invalidated
+    ):
+        return SqlUnavailable(f"{where(engine)}: {text:.300}")
+    return error
+
+
+def where(engine: Engine) -> str:
+    """Return the engine's address for a message, without its password."""
+    return engine.url.render_as_string(hide_password=True)
