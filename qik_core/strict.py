@@ -50,7 +50,10 @@ def encode(value: Any, path: str = "value") -> bytes:
         ArgumentError: it cannot; the message names the path, the type, the limit and the remedy.
     """
     check(value, path)
-    return _encoder.encode(value)
+    raw = _encoder.encode(value)
+    if len(raw) > SIZE:
+        raise too_large(path)
+    return raw
 
 
 def canonical(value: Any) -> bytes:

@@ -1,0 +1,96 @@
+"""Both type checkers accept what users write, and reject exactly the lines that were planted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+GOOD = HERE / "good.py"
+PLANTED = HERE / "planted.py"
+
+
+def planted_lines() -> dict[int, str]:
+    found: dict[int, str] = {}
+    for number, line in enumerate(PLANTED.read_text().splitlines(), 1):
+        if match := re.search(r"# (E\d+)\b", line):
+            found[number] = match[1]
+    return found
+
+
+def mypy(path: Path) -> dict[int, str]:
+    """Line number → message of the first error on it."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170)
+    errors: dict[int, str] = {}
+    for line in done.stdout.splitlines():
+        if match := re.match(r"(.+?):(\d+): error: (.*)", line):
+            assert Path(ROOT, match[1]) == path, line
+            errors.setdefault(int(match[2]), match[3])
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    assert bool(errors) == bool(done.returncode), done.stdout
+    return errors
+
+
+def pyright(path: Path, folder: Path) -> dict[int, str]:
+    """Line number → message of the first error on it."""
+    project = folder / "pyrightconfig.json"
+    project.write_text(
+        json.dumps(
+            {
+                "include": [os.path.relpath(path, folder)],
+                "extraPaths": [str(ROOT)],
+                "typeCheckingMode": "strict",
+                "pythonVersion": "3.11",
+                "reportUnusedExpression": False,
+                "reportUnknownLambdaType": False,
+            }
+        )
+    )
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson", "-p", str(project)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170)
+    report = json.loads(done.stdout[done.stdout.index("{") :])
+    assert report["summary"]["filesAnalyzed"] == 1, done.stdout
+    errors: dict[int, str] = {}
+    for each in report["generalDiagnostics"]:
+        if each["severity"] == "error":
+            assert Path(each["file"]) == path, each
+            errors.setdefault(each["range"]["start"]["line"] + 1, each["message"])
+    return errors
+
+
+def test_twelve_errors_are_planted() -> None:
+    assert sorted(planted_lines().values()) == sorted(f"E{number}" for number in range(1, 13))
+
+
+def test_mypy_accepts_what_users_write() -> None:
+    assert mypy(GOOD) == {}
+
+
+def test_mypy_rejects_exactly_the_planted_lines() -> None:
+    assert sorted(mypy(PLANTED)) == sorted(planted_lines())
+
+
+def test_pyright_accepts_what_users_write(tmp_path: Path) -> None:
+    assert pyright(GOOD, tmp_path) == {}
+
+
+def test_pyright_rejects_exactly_the_planted_lines(tmp_path: Path) -> None:
+    assert sorted(pyright(PLANTED, tmp_path)) == sorted(planted_lines())
+
+
+
+
+def test_what_users_write_can_be_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import tests.typing.good"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.stderr == ""
+    assert done.returncode == 0
