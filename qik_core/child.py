@@ -47,7 +47,7 @@ def main() -> None:
     """Live. Ends by `os._exit`."""
     terms = json.loads(os.environ["QIK_CHILD"])
     shared = Shared.attach(terms["shm"])
-    logs.set_up(terms["settings"].get("log_level", "INFO"))
+    logs.set_up(terms["settings"]["log_level"].upper())
     code = 0
     try:
         Child(shared, terms["life"], _settings(terms["settings"])).live()

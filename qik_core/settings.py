@@ -68,6 +68,8 @@ class Settings:
     poll: float = 1.0
     """Between two looks at jobs that became due."""
     wire: Wire = Wire.SIDEKIQ7
+    log_level: str = "info"
+    """Of worker processes; `info` has a line when a job starts and one when it ends."""
     dead_max: int = 10_000
     dead_days: int = 180
     client_middleware: tuple[ClientMiddleware, ...] = ()

@@ -30,6 +30,7 @@ _WHOLE: Final = frozenset({"concurrency", "processes", "dead_max", "dead_days"})
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "order": ("strict", "weighted", "random"),
     "wire": ("sidekiq7", "sidekiq8"),
+    "log_level": ("debug", "info", "warning", "error"),
 }
 FIELDS: Final = ("app", "redis", "databases", "queues", *_CHOICES, *RANGES)
 _OWN_NAMES: Final[Mapping[str, str]] = {"redis": "REDIS_URL"}
