@@ -127,7 +127,8 @@ class Heartbeat:
         ]  # fmt: skip
         if strays:
             given = store.give_back(self._link, store.read(self._link, strays))
-            log.warning("gave back jobs that this process does not know of", extra={"count": given})
+            if given:
+                log.warning("gave back jobs that this process does not know of", extra={"count": given})
 
     def _look_for_the_lost(self) -> None:
         found = recovery.beats(self._link)

@@ -10,14 +10,16 @@
 -- include:
 redis.call("DEL", K.never)
 local beat = redis.call("ZSCORE", K.alive, ARGV[1]) or "-"
-local fenced = redis.call("HGET", KEYS[1], "#") == "fenced"
-if not fenced and ARGV[2] ~= "sure" and ARGV[2] ~= beat then return 0 end
+local fenced, sure = redis.call("HGET", KEYS[1], "#") == "fenced", ARGV[2] == "sure"
+if not fenced and not sure and ARGV[2] ~= beat then return 0 end
 if not fenced then
   if redis.call("EXISTS", KEYS[1]) == 1 and redis.call("EXISTS", KEYS[2]) == 0 then
     redis.call("RENAME", KEYS[1], KEYS[2])
   end
-  redis.call("HSET", KEYS[1], "#", "fenced")
-  redis.call("EXPIRE", KEYS[1], 86400)
+  if not sure then -- it may only be frozen; what has surely ended needs no fence
+    redis.call("HSET", KEYS[1], "#", "fenced")
+    redis.call("EXPIRE", KEYS[1], 86400)
+  end
 end
 redis.call("ZREM", K.alive, ARGV[1])
 redis.call("SREM", K.processes, ARGV[1])
