@@ -55,7 +55,7 @@ def run(settings: Settings, *, reconcilers: bool, say: Callable[[str], object]) 
         say(f"redis     {settings.masked()['redis'] if redis == settings.redis else redis}")
         say(f"database  {_shown_database(settings)}")
         services = [Service("worker", _python("qik_core.cli", "work"))]
-        if reconcilers and importlib.util.find_spec("reconciler.cli") is not None:
+        if reconcilers and _has_reconcilers():
             if not _upgraded(environment):
                 say("the tables of the reconcilers could not be made: the reason stands above")
                 return 1
@@ -151,6 +151,10 @@ def _shown_database(settings: Settings) -> str:
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", module, *arguments)
+
+
+def _has_reconcilers() -> bool:
+    return importlib.util.find_spec("reconciler.cli") is not None
 
 
 def _upgraded(environment: Mapping[str, str]) -> bool:

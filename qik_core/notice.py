@@ -5,42 +5,29 @@ Standard library only: the parent loads this file without the package.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import time
 
 
-class Log:
-    """Lines on stderr: sentences, or one JSON object each."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-
-    def __call__(self, level: str, event: str, **fields: object) -> None:
-        """Write one line. A closed stderr must not end the supervision."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        if self._as_json:
-            line = json.dumps(
-                {"timestamp": at, "level": level, "parent": os.getpid(), "event": event, **fields}
-            )
-        else:
-            rest = "".join(f" {name}={value}" for name, value in fields.items())
-            line = f"{at} [{level}] parent {os.getpid()}: {event}{rest}"
-        try:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            return
+def log(level: str, event: str, **fields: object) -> None:
+    """Write one line as the children do. A closed stderr must not end the supervision."""
+    now = time.time()
+    at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
+    rest = "".join(f" {name}={value}" for name, value in fields.items())
+    try:
+        sys.stderr.write(f"{at} {level} {os.getpid()} parent: {event}{rest}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
 
 
 class Notify:
     """systemd's notifications: ready, stopping, alive. Silent where nobody listens."""
 
-    def __init__(self, environment: dict[str, str], log: Log) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
-        self._log = log
         mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         period = environment.get("WATCHDOG_USEC", "")
         self.every = int(period) / 2_000_000 if mine and period.isdecimal() else 0.0
@@ -64,8 +51,8 @@ class Notify:
                 out.settimeout(1.0)
                 out.sendto(message.encode(), address)
         except OSError as error:
-            self._log(
-                "warning",
+            log(
+                "WARNING",
                 "cannot notify the service manager",
                 socket=self._address,
                 error=str(error),

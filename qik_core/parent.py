@@ -31,7 +31,7 @@ if __name__ == "__main__":
     _package.__path__ = [os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120  pathlib weighs 1 MB
     sys.modules["qik_core"] = _package
 
-from qik_core.notice import Log, Notify, in_words
+from qik_core.notice import Notify, in_words, log
 from qik_core.seat import Child, Recovery, Seat
 from qik_core.shared import Shared, clock
 
@@ -63,7 +63,6 @@ class Spec(NamedTuple):
     """Handed to children and helpers as they are."""
     environment: dict[str, str] = {}  # noqa: RUF012  never written to
     memory_mb: int | None = None
-    json_logs: bool = False
 
 
 class Parent:
@@ -71,8 +70,7 @@ class Parent:
 
     def __init__(self, spec: Spec, environment: dict[str, str]) -> None:
         self.spec = spec
-        self.log = Log(as_json=spec.json_logs)
-        self.notify = Notify(environment, self.log)
+        self.notify = Notify(environment)
         self.seats = [Seat(index) for index in range(spec.processes)]
         self.recoveries: list[Recovery] = []
         self.exit_code = 0
@@ -94,14 +92,14 @@ class Parent:
         """Supervise until asked to stop; return the exit code: 0, or 1 if no worker could start."""
         wake = self._install_signals()
         interval = min(0.5, self.spec.heartbeat / 5, self.notify.every or 0.5)
-        self.log("info", "starts", processes=self.spec.processes, jobs_each=self.spec.slots)
+        log("INFO", "starts", processes=self.spec.processes, jobs_each=self.spec.slots)
         self._looked = clock()
         while not self._finished(clock()):
             self.turn(clock())
             if select.select([wake], [], [], interval)[0]:
                 os.read(wake, 4096)
         self._leave_recoveries()
-        self.log("info", "has stopped", exit_code=self.exit_code)
+        log("INFO", "has stopped", exit_code=self.exit_code)
         return self.exit_code
 
     def turn(self, now: float) -> None:
@@ -147,7 +145,7 @@ class Parent:
             self._stop(now)
         elif number == signal.SIGTSTP:
             self._quiet = True
-            self.log("info", "is quiet: children finish what they have, and are not replaced")
+            log("INFO", "is quiet: children finish what they have, and are not replaced")
         elif number == signal.SIGTTIN:
             for child in self._children():
                 child.dump()
@@ -156,11 +154,11 @@ class Parent:
         """Stop; asked a second time, stop fast."""
         if self._stopped_by is None:
             wait = self.spec.shutdown
-            self.log("info", f"stops: running jobs have {wait:g} s")
+            log("INFO", f"stops: running jobs have {wait:g} s")
             self.notify.send("STOPPING=1")
         else:
             wait = 0.0
-            self.log("warning", "was asked again: stops without waiting for running jobs")
+            log("WARNING", "was asked again: stops without waiting for running jobs")
         by = now + wait + GRACE + LAST_WORK
         self._stopped_by = min(by, self._stopped_by or by)
         for child in self._children():
@@ -181,8 +179,8 @@ class Parent:
         identity, started = child.shared.identity, child.shared.started()
         child.shared.close()
         pause = seat.vacate(now, now - child.born, innocent=clean)
-        self.log(
-            "info" if clean else "error",
+        log(
+            "INFO" if clean else "ERROR",
             f"child {seat.index} ended: {in_words(code)}",
             pid=child.pid,
             identity=identity or "-",
@@ -207,8 +205,8 @@ class Parent:
         if self._ever_booted or (code != os.EX_CONFIG and self._boot_failures < BOOT_FAILURES):
             return
         self.exit_code = 1
-        self.log(
-            "critical",
+        log(
+            "CRITICAL",
             "no worker can start: correct the error that is reported above, then start again",
         )
         self._stop(now)
@@ -248,9 +246,7 @@ class Parent:
         except OSError as error:
             shared.close()
             pause = seat.vacate(now, 0.0, innocent=False)
-            self.log(
-                "error", f"child {seat.index} cannot be spawned", error=str(error), pause=pause
-            )
+            log("ERROR", f"child {seat.index} cannot be spawned", error=str(error), pause=pause)
             self._boot_failed(0, now)
             return
         seat.child = Child(process, shared, now)
@@ -270,7 +266,7 @@ class Parent:
         self._ever_booted = self._ever_booted or any(booted)
         if not self._announced and len(booted) == len(self.seats) and all(booted):
             self._announced = True
-            self.log("info", "is ready")
+            log("INFO", "is ready")
             self.notify.send("READY=1")
 
     def _watch_child(self, seat: Seat, child: Child, now: float) -> None:
@@ -278,16 +274,14 @@ class Parent:
             return
         silence = self.spec.lease - 2 * self.spec.heartbeat if child.booted else BOOT_LIMIT
         if child.silent_for(now) > silence:
-            self.log(
-                "error",
+            log(
+                "ERROR",
                 f"child {seat.index} gave no sign for {silence:g} s: SIGKILL",
                 pid=child.pid,
             )
             child.sigkill()
         elif child.stop_by is not None and now > child.stop_by:
-            self.log(
-                "warning", f"child {seat.index} outlived its time to stop: SIGKILL", pid=child.pid
-            )
+            log("WARNING", f"child {seat.index} outlived its time to stop: SIGKILL", pid=child.pid)
             child.overdue = True
             child.sigkill()
         elif self.spec.memory_mb is not None and child.stop_by is None:
@@ -298,8 +292,8 @@ class Parent:
         weight = child.resident_mb()
         if weight <= limit or any(other.stop_by is not None for other in self._children()):
             return
-        self.log(
-            "warning",
+        log(
+            "WARNING",
             f"child {seat.index} is replaced: {weight:.0f} MB of {limit} allowed",
             pid=child.pid,
         )
@@ -321,9 +315,7 @@ class Parent:
         try:
             recovery.begin({**self._environment, CHILD_VARIABLE: terms}, now)
         except OSError as error:
-            self.log(
-                "error", "a helper cannot be spawned", identity=recovery.identity, error=str(error)
-            )
+            log("ERROR", "a helper cannot be spawned", identity=recovery.identity, error=str(error))
             recovery.postpone(now, self.spec.heartbeat)
 
     def _look_after(self, recovery: Recovery, now: float) -> None:
@@ -334,8 +326,8 @@ class Parent:
             self.recoveries.remove(recovery)
             return
         if recovery.tries == 1:
-            self.log(
-                "error",
+            log(
+                "ERROR",
                 f"jobs could not be returned yet: {in_words(code)}",
                 identity=recovery.identity,
             )
@@ -351,8 +343,8 @@ class Parent:
 
     def _leave(self, recovery: Recovery) -> None:
         self.recoveries.remove(recovery)
-        self.log(
-            "error",
+        log(
+            "ERROR",
             f"leaves jobs to other workers: they find them {self.spec.lease:g} s after Redis is back",
             identity=recovery.identity,
         )

@@ -51,7 +51,7 @@ while True:
 modes = json.loads(sys.argv[1])
 dev._python = lambda module, command: (sys.executable, "-S", "-c", service, command, modes[command])
 dev._GRACE = 1.0
-dev.importlib.util.find_spec = lambda name: name == "reconciler.cli"
+dev._has_reconcilers = lambda: True
 settings = load({"app": "shop.jobs", "processes": 2, "shutdown": 0.5})
 sys.exit(dev.run(settings, reconcilers="run" in modes, say=lambda text: print(text, flush=True)))
 """
