@@ -10,6 +10,7 @@ from redis import Redis
 from benchmarks.jobs import QUEUE
 
 _LIST = f"queue:{QUEUE}"
+_MARKS = (b"#", b"@")
 
 
 def pushed(redis: Redis, n: int, *, locks: int = 0) -> tuple[str, ...]:
@@ -58,6 +59,6 @@ def _working(redis: Redis) -> int:
 
 
 def _fields(redis: Redis, pattern: str) -> int:
-    """Return the fields of all hashes of this pattern, without the mark that each of them has."""
+    """Return the fields of all hashes of this pattern, without the marks (`#`, `@`) that each of them has."""
     hashes = [cast("list[bytes]", redis.hkeys(key)) for key in redis.scan_iter(match=pattern)]
-    return sum(name != b"#" for names in hashes for name in names)
+    return sum(name not in _MARKS for names in hashes for name in names)

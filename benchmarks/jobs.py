@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from datetime import timedelta
@@ -12,6 +13,9 @@ from typing import Any
 from qik_core import Job
 
 QUEUE = "bench"
+
+# No line per job, as Sidekiq's logger at WARN: both write thousands a second otherwise, and that is another measurement.
+logging.getLogger("qik_core.jobs").setLevel(logging.WARNING)
 
 _seen: list[str] = []
 _sums = [0]

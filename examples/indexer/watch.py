@@ -115,7 +115,7 @@ class Watch:
 
     def _fields(self, key: bytes) -> int:
         fields = cast("dict[bytes, bytes]", self.redis.hgetall(key))
-        return len(fields.keys() - {b"#"})
+        return len(fields.keys() - {b"#", b"@"})
 
 
 def _documents(replies: list[list[bytes]]) -> Iterator[int]:
