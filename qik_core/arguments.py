@@ -71,7 +71,7 @@ class Untyped:
         for index, row in enumerate(rows):
             try:
                 checked.append(list(_row(row)))
-                strict.check(checked[-1], f"{self.owner}: args")
+                strict.check(checked[-1], f"{self.owner}: args", strict.DEPTH + 1)
             except ArgumentError as error:
                 raise RowError(index, str(error)) from None
         return checked

@@ -198,7 +198,7 @@ def duration(value: object, what: str, error: Callable[[str], QikError] = Argume
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif type(value) in (int, float):
-        seconds = float(value) if abs(value) < _MILLISECONDS else math.inf  # type: ignore[arg-type]
+        seconds = math.inf if abs(value) > _MILLISECONDS else float(value)  # type: ignore[arg-type]
     else:
         raise error(f"{what} is a {type(value).__name__}: use a timedelta or a number of seconds")
     if not 0 <= seconds <= DECADE:

@@ -116,7 +116,7 @@ def _changed(definition: Definition, before: Payload, after: Payload, place: int
         if fields.get(name) != before[name]:
             raise MalformedPayload(f"`{name}` must stay {before[name]!r:.80}")
     queue = options.queue(fields.get("queue"), definition.name)
-    strict.check(fields, "payload")
+    strict.check(fields, "payload", strict.DEPTH + 2)
     digest = None
     if fields.get("args") != before.args:
         fields["args"] = _rebound(definition, fields.get("args"))

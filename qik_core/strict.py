@@ -73,13 +73,13 @@ def decode(raw: bytes) -> Any:
         raise MalformedPayload(f"not JSON: {error}") from None
 
 
-def check(value: Any, path: str = "value") -> None:
-    """Refuse a value that JSON would change, or that is larger than a job may be.
+def check(value: Any, path: str = "value", depth: int = DEPTH) -> None:
+    """Refuse a value that JSON would change, or that is larger or deeper than a job may be.
 
     Raises:
         ArgumentError: as `encode`.
     """
-    _Walk(path).visit(value, ())
+    _Walk(path, depth).visit(value, ())
 
 
 def refusal(value: object, path: str) -> ArgumentError:
@@ -149,10 +149,11 @@ def _plain(kind: type, base: type) -> str:
 class _Walk:
     """One look at a value. Paths are put together only for an error."""
 
-    __slots__ = ("_left", "_path")
+    __slots__ = ("_depth", "_left", "_path")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, depth: int) -> None:
         self._path = path
+        self._depth = depth
         self._left = SIZE
 
     def visit(self, value: Any, at: tuple[Any, ...]) -> None:
@@ -194,9 +195,9 @@ class _Walk:
             self.visit(value, (*at, key))
 
     def _descend(self, size: int, at: tuple[Any, ...]) -> None:
-        if len(at) >= DEPTH:
+        if len(at) >= self._depth:
             raise ArgumentError(
-                f"{self._spell(at[:3])}… is nested deeper than {DEPTH} containers, or contains itself: "
+                f"{self._spell(at[:3])}… is nested deeper than {self._depth} containers, or contains itself: "
                 "flatten it, or store it and pass its id"
             )
         self._spend(2 * size)

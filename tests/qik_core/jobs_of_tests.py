@@ -11,7 +11,23 @@ from enum import Enum, IntEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import redis
+
 from qik_core import Job, job
+from qik_core.strict import decode
+
+
+def names(raw: redis.Redis) -> list[bytes]:
+    """The names of all keys."""
+    return [key if isinstance(key, bytes) else key.encode() for key in raw.scan_iter()]
+
+
+def stored(raw: redis.Redis, key: str) -> list[dict[str, Any]]:
+    """The payloads in a list, newest first, or in a zset, first due first."""
+    found: list[Any] = (
+        raw.zrange(key, 0, -1) if raw.type(key) == b"zset" else raw.lrange(key, 0, -1)
+    )
+    return [decode(each) for each in found]
 
 
 class TakesAnything(Job, queue="any"):
@@ -73,6 +89,9 @@ class Point(NamedTuple):
     x: int
 
 
+OLD = namedtuple("OLD", "x")  # noqa: PYI024 - the point
+
+
 class Hostile:
     """Its own code must never be called for an error message."""
 
@@ -110,13 +129,16 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "B7 frozenset": (lambda: frozenset({1}), "sorted"),
     "B8 Decimal": (lambda: Decimal("1.5"), "annotate the parameter as Decimal"),
     "B9 naive datetime": (lambda: datetime(2026, 1, 1), "isoformat"),  # noqa: DTZ001 - the point
-    "B9 aware datetime": (lambda: datetime(2026, 1, 1, tzinfo=UTC), "annotate the parameter as datetime"),
+    "B9 aware datetime": (
+        lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        "annotate the parameter as datetime",
+    ),
     "B9 date": (lambda: date(2026, 1, 1), "annotate the parameter as date"),
     "B9 timedelta": (lambda: timedelta(1), "total_seconds"),
     "B9 UUID": (lambda: UUID(int=7), "annotate the parameter as UUID"),
     "B10 tuple": (lambda: (1, 2), "list"),
     "B10 namedtuple": (lambda: Point(1), "list"),
-    "B10 old namedtuple": (lambda: namedtuple("Old", "x")(1), "list"),  # noqa: PYI024 - the point
+    "B10 old namedtuple": (lambda: OLD._make([1]), "list"),
     "B11 Enum": (lambda: Colour.RED, "plain data"),
     "B11 IntEnum": (lambda: Level.LOW, ".value"),
     "B11 str subclass": (lambda: Text("x"), "subclass of str: send str"),
@@ -129,9 +151,9 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "B12 str subclass key": (lambda: {Text("x"): 1}, "key of type"),
     "B13 lone surrogate": (lambda: "a\ud800", "lone surrogate at character 1"),
     "B13 in a key": (lambda: {"\ud800": 1}, "lone surrogate"),
-    "B15 depth 65": (lambda: nested(65), "deeper than 64"),
-    "B15 depth 2,000": (lambda: nested(2000), "deeper than 64"),
-    "B15 depth 100,000": (lambda: nested(100_000), "deeper than 64"),
+    "B15 depth 65": (lambda: nested(65), "deeper than 6"),
+    "B15 depth 2,000": (lambda: nested(2000), "deeper than 6"),
+    "B15 depth 100,000": (lambda: nested(100_000), "deeper than 6"),
     "B15 cyclic": (cyclic, "contains itself"),
     "B16 over 1 MB": (lambda: "x" * 1_000_001, "larger than 1,000,000 bytes"),
     "B16 escapes over 1 MB": (lambda: "\0" * 200_000, "larger than 1,000,000 bytes"),

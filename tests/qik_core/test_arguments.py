@@ -67,7 +67,12 @@ TRAVELS: list[tuple[object, object, object, object]] = [
     (list, [1, "a"], [1, "a"], [1, "a"]),
     (Sequence[int], [1], [1], [1]),
     (list[UUID], [UUID(int=7)], ["00000000-0000-0000-0000-000000000007"], [UUID(int=7)]),
-    (dict[str, Decimal], {"b": Decimal("1.0"), "a": Decimal(2)}, {"b": "1", "a": "2"}, {"b": Decimal(1), "a": Decimal(2)}),
+    (
+        dict[str, Decimal],
+        {"b": Decimal("1.0"), "a": Decimal(2)},
+        {"b": "1", "a": "2"},
+        {"b": Decimal(1), "a": Decimal(2)},
+    ),
     (Mapping[str, Any], {"a": [None]}, {"a": [None]}, {"a": [None]}),
     (tuple[int, str], (1, "a"), [1, "a"], (1, "a")),
     (tuple[UUID, ...], (UUID(int=7),), ["00000000-0000-0000-0000-000000000007"], (UUID(int=7),)),
@@ -76,7 +81,11 @@ TRAVELS: list[tuple[object, object, object, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "wire", "back"), TRAVELS, ids=[f"{n} {t[0]}" for n, t in enumerate(TRAVELS)])
+@pytest.mark.parametrize(
+    ("annotation", "value", "wire", "back"),
+    TRAVELS,
+    ids=[f"{n} {t[0]}" for n, t in enumerate(TRAVELS)],
+)
 def test_a_value_travels_in_its_canonical_form_and_comes_back(
     annotation: object, value: object, wire: object, back: object
 ) -> None:
@@ -129,8 +138,12 @@ WRONG: list[tuple[object, object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "text"), WRONG, ids=[f"{n} {t[0]}" for n, t in enumerate(WRONG)])
-def test_a_value_of_another_type_is_refused_with_its_path(annotation: object, value: object, text: str) -> None:
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"), WRONG, ids=[f"{n} {t[0]}" for n, t in enumerate(WRONG)]
+)
+def test_a_value_of_another_type_is_refused_with_its_path(
+    annotation: object, value: object, text: str
+) -> None:
     with pytest.raises(ArgumentError) as caught:
         of(annotation).dump([value], {})
 
@@ -160,8 +173,12 @@ LOADS_WRONG: list[tuple[object, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value"), LOADS_WRONG, ids=[f"{n} {t[0]}" for n, t in enumerate(LOADS_WRONG)])
-def test_a_payload_of_another_type_is_refused_before_perform(annotation: object, value: object) -> None:
+@pytest.mark.parametrize(
+    ("annotation", "value"), LOADS_WRONG, ids=[f"{n} {t[0]}" for n, t in enumerate(LOADS_WRONG)]
+)
+def test_a_payload_of_another_type_is_refused_before_perform(
+    annotation: object, value: object
+) -> None:
     with pytest.raises(ArgumentError, match=r"^Charge: args\[0\] \(value\)"):
         of(annotation).load([value])
 
@@ -191,8 +208,12 @@ REFUSED: list[tuple[object, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "text"), REFUSED, ids=[f"{n} {t[0]}" for n, t in enumerate(REFUSED)])
-def test_an_annotation_that_cannot_travel_is_refused_at_definition(annotation: object, text: str) -> None:
+@pytest.mark.parametrize(
+    ("annotation", "text"), REFUSED, ids=[f"{n} {t[0]}" for n, t in enumerate(REFUSED)]
+)
+def test_an_annotation_that_cannot_travel_is_refused_at_definition(
+    annotation: object, text: str
+) -> None:
     with pytest.raises(DefinitionError) as caught:
         of(annotation)
 
@@ -207,8 +228,12 @@ def positional(number: int, /, force: bool = False) -> None: ...
 def untyped(one, two=None): ...  # type: ignore[no-untyped-def]
 
 
-@pytest.mark.parametrize(("function", "text"), [(charge, "list"), (keyword_only, "remove the `\\*`"), (keywords, "dict")])
-def test_parameters_that_have_no_position_are_refused_at_definition(function: Any, text: str) -> None:
+@pytest.mark.parametrize(
+    ("function", "text"), [(charge, "list"), (keyword_only, "remove the `\\*`"), (keywords, "dict")]
+)
+def test_parameters_that_have_no_position_are_refused_at_definition(
+    function: Any, text: str
+) -> None:
     with pytest.raises(DefinitionError, match=text):
         Arguments.of(function, "Charge")
 
@@ -223,7 +248,9 @@ ARITY: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("args", "kwargs", "text"), ARITY)
-def test_arguments_that_match_no_signature_are_refused(args: tuple[Any, ...], kwargs: dict[str, Any], text: str) -> None:
+def test_arguments_that_match_no_signature_are_refused(
+    args: tuple[Any, ...], kwargs: dict[str, Any], text: str
+) -> None:
     with pytest.raises(ArgumentError) as caught:
         Arguments.of(positional, "Charge").dump(args, kwargs)
 
@@ -286,7 +313,10 @@ def test_many_rows_are_written_as_one_by_one() -> None:
 def test_a_text_with_line_breaks_stays_one_row() -> None:
     arguments = of(str)
 
-    assert arguments.encode(arguments.dump_rows([("a\nb",), ("\u2028",)])) == [b'["a\\nb"]', '["\u2028"]'.encode()]
+    assert arguments.encode(arguments.dump_rows([("a\nb",), ("\u2028",)])) == [
+        b'["a\\nb"]',
+        '["\u2028"]'.encode(),
+    ]
 
 
 @pytest.mark.parametrize("row", [7, "ab", {"a": 1}, None, {1}])

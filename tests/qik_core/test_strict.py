@@ -42,8 +42,12 @@ def test_the_path_names_the_place_inside_the_value() -> None:
         strict.check({"a b": [1, 2, math.nan]}, "args[1]")
 
 
-@pytest.mark.parametrize("make", [lambda: "x" * 100_000_000, lambda: ["x" * 900_000] * 1000], ids=["one", "many"])
-def test_a_value_above_the_limit_is_refused_quickly_and_without_a_copy(make: Callable[[], object]) -> None:
+@pytest.mark.parametrize(
+    "make", [lambda: "x" * 100_000_000, lambda: ["x" * 900_000] * 1000], ids=["one", "many"]
+)
+def test_a_value_above_the_limit_is_refused_quickly_and_without_a_copy(
+    make: Callable[[], object],
+) -> None:
     value = make()
     tracemalloc.start()
     began = time.monotonic()
@@ -66,7 +70,8 @@ def test_canonical_bytes_do_not_depend_on_the_order_of_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"null x", b"NaN", b'{"a":', b"\xff", b'"\\ud800"', b"[" * 100_000, "x".encode("utf-16")]
+    "raw",
+    [b"", b"null x", b"NaN", b'{"a":', b"\xff", b'"\\ud800"', b"[" * 100_000, "x".encode("utf-16")],
 )
 def test_bytes_that_are_not_json_are_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedPayload):

@@ -10,8 +10,19 @@ from uuid import UUID, uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from qik_core import BulkResult, ClientResult, Job, Next, Payload, Push, Refused, configure, job, push
-from reconciler.derive import derive
+from qik_core import (
+    BulkResult,
+    ClientResult,
+    Job,
+    Next,
+    Payload,
+    Push,
+    Refused,
+    configure,
+    job,
+    push,
+)
+from reconciler import Reconciler, derive
 
 
 class Base(DeclarativeBase): ...
@@ -24,12 +35,20 @@ class Invoice(Base):
     uid: Mapped[UUID]
 
 
-class TypedCharge(Job, queue="billing", retry=8, unique_for=timedelta(hours=1), unique_until="success"):
+class Account(Base):
+    __tablename__ = "typed_account"
+    org: Mapped[str] = mapped_column(primary_key=True)
+    uid: Mapped[UUID] = mapped_column(primary_key=True)
+
+
+class TypedCharge(
+    Job, queue="billing", retry=8, unique_for=timedelta(hours=1), unique_until="success"
+):
     def perform(self, invoice_id: int, force: bool = False) -> None:
         print(self.context.jid, self.context.attempt, invoice_id, force)
 
 
-class TypedSync(Job, tags=["sync"], unique_for=60, unique_args=["org"], expires_in=3600):
+class TypedSync(Job, tags=["sync"], unique_for=60, unique_args=["org", "uid"], expires_in=3600):
     async def perform(self, org: str, uid: UUID) -> None:
         self.context.checkpoint()
 
@@ -55,9 +74,14 @@ def tenant(job: Payload, call_next: Next[ClientResult]) -> ClientResult:
     return call_next(job.replace(tenant="acme")) if job.args else Refused("tenant", "no arguments")
 
 
-OPEN = derive(TypedCharge, select(Invoice.id).where(Invoice.org == "x"))
-SYNC = derive(TypedSync, select(Invoice.org, Invoice.uid))
-MAPPED = derive(TypedSync, select(Invoice.id, Invoice.uid, Invoice.org), args=lambda row: (row[2], row[1]))
+class TypedOpen(Reconciler, every=timedelta(minutes=1), jitter=timedelta(seconds=30)):
+    pending = derive(
+        TypedCharge, select(Invoice.id).where(Invoice.org == "x"), args=lambda row: (row[0], False)
+    )
+
+
+class TypedSyncs(Reconciler, every=timedelta(minutes=1)):
+    pending = derive(TypedSync, select(Account.org, Account.uid))
 
 
 def edges() -> None:

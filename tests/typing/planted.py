@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from qik_core import Job, job
-from reconciler.derive import derive
+from reconciler import derive
 
 
 class Base(DeclarativeBase): ...
@@ -39,7 +39,7 @@ derive(Charge, select(Invoice.org))  # E1 a str for an int
 derive(Sync, select(Invoice.uid, Invoice.org))  # E2 swapped
 derive(Sync, select(Invoice.note, Invoice.uid))  # E3 a nullable column
 derive(Sync, select(Invoice.org))  # E4 too few columns
-derive(Sync, select(Invoice.id, Invoice.uid), args=lambda row: (row[0], row[1]))  # E5 an int for a str
+derive(Sync, select(Invoice.id, Invoice.uid), args=lambda row: (row[0], row[1]))  # E5
 Charge.perform_async("x")  # E6
 Charge.perform_in(timedelta(minutes=1), "x")  # E7
 Charge.set(queu="x")  # E8 no such option

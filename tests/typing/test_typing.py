@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 GOOD = HERE / "good.py"
@@ -26,8 +25,18 @@ def planted_lines() -> dict[int, str]:
 
 def mypy(path: Path) -> dict[int, str]:
     """Line number → message of the first error on it."""
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--hide-error-context",
+        str(path),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170
+    )
     errors: dict[int, str] = {}
     for line in done.stdout.splitlines():
         if match := re.match(r"(.+?):(\d+): error: (.*)", line):
@@ -53,8 +62,19 @@ def pyright(path: Path, folder: Path) -> dict[int, str]:
             }
         )
     )
-    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson", "-p", str(project)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170)
+    command = [
+        sys.executable,
+        "-m",
+        "pyright",
+        "--pythonpath",
+        sys.executable,
+        "--outputjson",
+        "-p",
+        str(project),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170
+    )
     report = json.loads(done.stdout[done.stdout.index("{") :])
     assert report["summary"]["filesAnalyzed"] == 1, done.stdout
     errors: dict[int, str] = {}
@@ -85,11 +105,13 @@ def test_pyright_rejects_exactly_the_planted_lines(tmp_path: Path) -> None:
     assert sorted(pyright(PLANTED, tmp_path)) == sorted(planted_lines())
 
 
-
-
 def test_what_users_write_can_be_imported() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import tests.typing.good"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", "import tests.typing.good"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.stderr == ""
