@@ -95,12 +95,21 @@ class Child:
         self._woken = threading.Event()
         self._told: list[int] = []
         self._beating = threading.Thread()
-        self._courier = Courier(self._new_store, self._link, self._crew, self._queues(), self._beat_soon)
-        self._heartbeat = Heartbeat(self._courier, self._link, self._limits, self._candidate, self._info())
+        self._courier = Courier(
+            self._new_store, self._link, self._crew, self._queues(), self._beat_soon
+        )
+        self._heartbeat = Heartbeat(
+            self._courier, self._link, self._limits, self._candidate, self._info()
+        )
         names = [name for name, _ in settings.queues]
         milliseconds = settings.wire is Wire.SIDEKIQ8
         self._poller = Poller(
-            self._link, names, settings.poll, clock=time.time, dice=random.random, milliseconds=milliseconds
+            self._link,
+            names,
+            settings.poll,
+            clock=time.time,
+            dice=random.random,
+            milliseconds=milliseconds,
         )
         self._roller = Roller(self._link, self._candidate, new_identity(), dice=random.random())
         self._heartbeat.on_roll = self._roller.ask
@@ -149,7 +158,9 @@ class Child:
     def _info(self) -> dict[str, object]:
         settings = self._settings
         weights = dict(settings.queues)
-        return process_info(settings.app or "", list(weights), weights, settings.concurrency, VERSION)
+        return process_info(
+            settings.app or "", list(weights), weights, settings.concurrency, VERSION
+        )
 
     def _beat_soon(self) -> None:
         self._heartbeat.beat_soon()
@@ -203,9 +214,18 @@ class Child:
         self._roller.stop()
         self._shared.state = State.QUIET
 
+    @property
+    def _in_haste(self) -> bool:
+        """Whether TERM came twice."""
+        return self._told.count(signal.SIGTERM) > 1
+
     def _finish(self, deadline: float) -> None:
         self._courier.close()
-        while not self._courier.closed.wait(0.05) and time.monotonic() < deadline and self._told.count(signal.SIGTERM) < 2:
+        while (
+            not self._courier.closed.wait(0.05)
+            and time.monotonic() < deadline
+            and not self._in_haste
+        ):
             pass
         running = self._courier.crew.running()
         if running:

@@ -44,4 +44,6 @@ class Context:
             Cancelled: let it through; the job is not failed.
         """
         if self._cancelled:
-            raise Cancelled(f"job {self.jid} was cancelled: another run holds its key, or somebody cancelled it")
+            raise Cancelled(
+                f"job {self.jid} was cancelled: another run holds its key, or somebody cancelled it"
+            )

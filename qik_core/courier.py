@@ -6,6 +6,7 @@ holds is in `held`, by its field in the working hash, from the answer that broug
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from qik_core.crew import Crew
 from qik_core.errors import StoreError, StoreUnavailable
@@ -86,17 +87,15 @@ class Courier:
         self._closing = threading.Event()
         self.closed = threading.Event()
         self._trouble = 0
-        self.fell_silent = lambda: False
+        self.fell_silent: Callable[[], bool] = lambda: False
         """Whether the last acknowledged beat is so old that others may have taken over; set by the heartbeat."""
 
     # --- for other threads -----------------------------------------------------
 
     def ring(self) -> None:
         """Wake the courier."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # it rings already
             os.write(self._rope, b"!")
-        except BlockingIOError:
-            pass  # the bell rings already
 
     def quiet(self) -> None:
         """Fetch no more."""
@@ -166,13 +165,19 @@ class Courier:
 
     def _gather(self) -> None:
         done = self.crew.done
-        self._unsent += [done.popleft() for _ in range(min(len(done), 2 * MOST - len(self._unsent)))]
+        self._unsent += [
+            done.popleft() for _ in range(min(len(done), 2 * MOST - len(self._unsent)))
+        ]
         if self._superseded:
             self._drop_superseded()
 
     def _is_due(self) -> bool:
         now = time.monotonic()
-        if self._closing.is_set() or now - self.crew.looked_at >= _LOOK or len(self._unsent) >= MOST:
+        if (
+            self._closing.is_set()
+            or now - self.crew.looked_at >= _LOOK
+            or len(self._unsent) >= MOST
+        ):
             return True
         if self._wanted() > 0:
             return not self._dry or bool(self._unsent)
@@ -205,7 +210,12 @@ class Courier:
                     self.crew.call(len(self.crew.pocket))
         if self._epoch != answer.epoch:
             self._changed(answer.epoch)
-        if self._closing.is_set() and not self.crew.done and not self._unsent and self._sent is None:
+        if (
+            self._closing.is_set()
+            and not self.crew.done
+            and not self._unsent
+            and self._sent is None
+        ):
             self._finish()
 
     def _answered(self, sent: Sent, answer: Answer) -> None:
@@ -232,13 +242,17 @@ class Courier:
             return
         self._on_change()
         if (before.loss, before.birth_ms) != (epoch.loss, epoch.birth_ms):
-            log.warning("Redis lost its data: asserting what runs here", extra={"held": len(self.held)})
+            log.warning(
+                "Redis lost its data: asserting what runs here", extra={"held": len(self.held)}
+            )
             self._hand_back(self.crew.empty_pocket())
 
     def _lost(self, sent: Sent) -> None:
         """Redis does not know this process any more, or went back in time: say what we hold, then send again."""
         if self.fell_silent():
-            log.error("silent for too long: what this process held may run elsewhere; its results are dropped")
+            log.error(
+                "silent for too long: what this process held may run elsewhere; its results are dropped"
+            )
             self._come_back()
             return
         self._link.close()
@@ -311,14 +325,16 @@ class Courier:
         if wanted and not self._asleep:
             self.store.sleep(self._sleeper, _SLEEP)
             self._asleep = True
-        watched = [self._bell, self._sleeper] if self._asleep else [self._bell]
+        watched: list[Any] = [self._bell, self._sleeper] if self._asleep else [self._bell]
         self.crew.wants_to_hear = True
         if self.crew.done:
             self.crew.wants_to_hear = False
             self._pace.result()
             if wanted:
                 return
-        ready, _, _ = select.select(watched, (), (), self._pace.pause(_LOOK, _PATIENCE, pending=bool(self._unsent)))
+        ready, _, _ = select.select(
+            watched, (), (), self._pace.pause(_LOOK, _PATIENCE, pending=bool(self._unsent))
+        )
         self.crew.wants_to_hear = False
         if self._bell in ready:
             os.read(self._bell, 4096)

@@ -27,7 +27,9 @@ Marker = Callable[[bytes], None]
 class Crew:
     """N job threads. The courier fills the pocket and empties `done`."""
 
-    def __init__(self, process: Process, markers: Sequence[Marker], ring: Callable[[], None]) -> None:
+    def __init__(
+        self, process: Process, markers: Sequence[Marker], ring: Callable[[], None]
+    ) -> None:
         self.size = len(markers)
         self.pocket: deque[Fetched] = deque()
         self.done: deque[Outcome] = deque()
@@ -38,7 +40,7 @@ class Crew:
         self._process = process
         self._markers = markers
         self._ring = ring
-        self._calls: SimpleQueue[bool] = SimpleQueue()
+        self._calls: SimpleQueue[None] = SimpleQueue()
         self._busy: list[Fetched | None] = [None] * self.size
         self._contexts: list[Context | None] = [None] * self.size
         self._runs = [0] * self.size
@@ -49,7 +51,9 @@ class Crew:
     def start(self) -> None:
         """Start the threads; they end with the process."""
         for slot in range(self.size):
-            threading.Thread(target=self._work, args=(slot,), name=f"job-{slot}", daemon=True).start()
+            threading.Thread(
+                target=self._work, args=(slot,), name=f"job-{slot}", daemon=True
+            ).start()
 
     @property
     def idle(self) -> int:
@@ -78,7 +82,7 @@ class Crew:
     def call(self, jobs: int) -> None:
         """See that up to so many threads look into the pocket."""
         for _ in range(min(self.idle, jobs) - self._calls.qsize()):
-            self._calls.put(True)
+            self._calls.put(None)
 
     def empty_pocket(self) -> list[Fetched]:
         """Take back every job that no thread has started."""

@@ -1,17 +1,17 @@
 """Everything that this package raises on purpose.
 
-    QikError
-    ├── DefinitionError      a job class or an option that cannot work; raised at import
-    ├── SettingsError        a setting that cannot work; says where it came from
-    ├── ArgumentError        an argument that cannot travel; raised before anything is written
-    ├── UnknownJob           no imported module defines a job of this name
-    ├── MalformedPayload     bytes found in Redis that are not a job
-    ├── Cancelled            raised inside a job, at its own checkpoint
-    └── StoreError           Redis did not do what was asked
-        ├── NotEnqueued      surely nothing was written
-        ├── OutcomeUnknown   the answer was lost: push again with the same jid
-        └── StoreUnavailable Redis cannot be reached, or refuses work for now
-            └── StoreFull    Redis is at maxmemory: only pushes are refused
+QikError
+├── DefinitionError      a job class or an option that cannot work; raised at import
+├── SettingsError        a setting that cannot work; says where it came from
+├── ArgumentError        an argument that cannot travel; raised before anything is written
+├── UnknownJob           no imported module defines a job of this name
+├── MalformedPayload     bytes found in Redis that are not a job
+├── Cancelled            raised inside a job, at its own checkpoint
+└── StoreError           Redis did not do what was asked
+    ├── NotEnqueued      surely nothing was written
+    ├── OutcomeUnknown   the answer was lost: push again with the same jid
+    └── StoreUnavailable Redis cannot be reached, or refuses work for now
+        └── StoreFull    Redis is at maxmemory: only pushes are refused
 """
 
 from __future__ import annotations

@@ -128,7 +128,9 @@ class Heartbeat:
         if strays:
             given = store.give_back(self._link, store.read(self._link, strays))
             if given:
-                log.warning("gave back jobs that this process does not know of", extra={"count": given})
+                log.warning(
+                    "gave back jobs that this process does not know of", extra={"count": given}
+                )
 
     def _look_for_the_lost(self) -> None:
         found = recovery.beats(self._link)
@@ -136,7 +138,10 @@ class Heartbeat:
         for identity in self._watch.convict(found, time.monotonic()):
             if recovery.fence(self._link, identity, found[identity]):
                 count = recovery.recover(self._link, identity, self._candidate)
-                log.warning("recovered the jobs of a lost process", extra={"identity": identity, "count": count})
+                log.warning(
+                    "recovered the jobs of a lost process",
+                    extra={"identity": identity, "count": count},
+                )
 
     def _fell_silent(self) -> bool:
         return clock() - self._acknowledged > self._limits.lease - 2 * self._limits.heartbeat
@@ -155,7 +160,11 @@ class Heartbeat:
     def _work(self) -> list[Arg]:
         pairs: list[Arg] = []
         for job in self._courier.crew.running():
-            work = {"queue": job.queue, "payload": job.raw.decode("utf-8", "replace"), "run_at": int(time.time())}
+            work = {
+                "queue": job.queue,
+                "payload": job.raw.decode("utf-8", "replace"),
+                "run_at": int(time.time()),
+            }
             pairs += (job.field, json.dumps(work))
         return pairs
 
@@ -183,14 +192,18 @@ class Watch:
             self.blind()
         self._looked = now
         self._seen = {
-            identity: seen if (seen := self._seen.get(identity)) and seen[0] == beat else (beat, now)
+            identity: seen
+            if (seen := self._seen.get(identity)) and seen[0] == beat
+            else (beat, now)
             for identity, beat in beats.items()
         }
         patience = self._limits.lease - 2 * self._limits.heartbeat
         return [identity for identity, (_, since) in self._seen.items() if now - since >= patience]
 
 
-def process_info(tag: str, queues: list[str], weights: Mapping[str, int], concurrency: int, version: str) -> dict[str, object]:
+def process_info(
+    tag: str, queues: list[str], weights: Mapping[str, int], concurrency: int, version: str
+) -> dict[str, object]:
     """Return what Sidekiq's pages want to know of a process; without all of it, /busy fails for everybody."""
     return {
         "hostname": socket.gethostname(),
@@ -203,7 +216,9 @@ def process_info(tag: str, queues: list[str], weights: Mapping[str, int], concur
         "labels": ["qik"],
         "version": version,
         "embedded": False,
-        "capsules": {"default": {"concurrency": concurrency, "mode": "strict", "weights": dict(weights)}},
+        "capsules": {
+            "default": {"concurrency": concurrency, "mode": "strict", "weights": dict(weights)}
+        },
     }
 
 

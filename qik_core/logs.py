@@ -8,7 +8,11 @@ import time
 from typing import Final
 
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {10: "\\n", 13: "\\r", 9: "\\t"}
+_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {
+    10: "\\n",
+    13: "\\r",
+    9: "\\t",
+}
 
 
 class Line(logging.Formatter):
@@ -20,7 +24,9 @@ class Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        fields = "".join(f" {name}={value}" for name, value in vars(record).items() if name not in _PLAIN)
+        fields = "".join(
+            f" {name}={value}" for name, value in vars(record).items() if name not in _PLAIN
+        )
         line = f"{at}.{int(record.msecs):03d}Z {record.levelname} {record.process} {record.getMessage()}{fields}"
         line = line.translate(_CONTROL)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from qik_core.settings import Order
 
 
-def orders(queues: Sequence[tuple[str, int]], order: Order, dice: Callable[[], float]) -> Callable[[], list[str]]:
+def orders(
+    queues: Sequence[tuple[str, int]], order: Order, dice: Callable[[], float]
+) -> Callable[[], list[str]]:
     """Return what gives the order for one fetch.
 
     Strict: as listed. Weighted: drawn without replacement by weight (Efraimidis and Spirakis: sort by dice^(1/weight)).
@@ -19,7 +21,9 @@ def orders(queues: Sequence[tuple[str, int]], order: Order, dice: Callable[[], f
     weights = [weight if order is Order.WEIGHTED else 1 for _, weight in queues]
 
     def draw() -> list[str]:
-        drawn = sorted(zip((dice() ** (1 / weight) for weight in weights), names, strict=True), reverse=True)
+        drawn = sorted(
+            zip((dice() ** (1 / weight) for weight in weights), names, strict=True), reverse=True
+        )
         return [name for _, name in drawn]
 
     return draw

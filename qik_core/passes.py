@@ -82,7 +82,9 @@ class Passes:
         for start in range(0, len(rows), MOST):
             part = slice(start, start + MOST)
             late = delays[part] if delays is not None else None
-            pushed = self._store.push(self._chunk(definition, rows[part], late, tags[part] if tags else None))
+            pushed = self._store.push(
+                self._chunk(definition, rows[part], late, tags[part] if tags else None)
+            )
             codes += pushed.codes
             epoch = pushed.epoch
         return Told(codes, epoch or self.look())
@@ -96,12 +98,18 @@ class Passes:
         links = self._store.links
         link = links.borrow()
         try:
-            return rolls.roll(link, self._store.candidate, self._walker, deadline=deadline) is not None
+            return (
+                rolls.roll(link, self._store.candidate, self._walker, deadline=deadline) is not None
+            )
         finally:
             links.give(link)
 
     def _chunk(
-        self, definition: Definition, rows: Sequence[Row], delays: Sequence[float] | None, tags: Sequence[bytes] | None
+        self,
+        definition: Definition,
+        rows: Sequence[Row],
+        delays: Sequence[float] | None,
+        tags: Sequence[bytes] | None,
     ) -> Chunk:
         now = time.time()
         due = None if delays is None else [now + delay for delay in delays]

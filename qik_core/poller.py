@@ -63,7 +63,10 @@ class Poller:
             while moved.jobs + moved.malformed and not self._stopping.is_set():
                 moved = due.promote(self._link, source, milliseconds=self._milliseconds)
             if moved.malformed:
-                log.error("no jobs: set aside in the dead set", extra={"count": moved.malformed, "source": source})
+                log.error(
+                    "no jobs: set aside in the dead set",
+                    extra={"count": moved.malformed, "source": source},
+                )
             if moved.next_due is not None:
                 soonest = min(soonest, max(moved.next_due - self._clock(), 0.01))
         return soonest

@@ -38,7 +38,7 @@ class Run:
 class Processor:
     """Performs jobs. One for all threads of a process; keeps nothing between two jobs."""
 
-    def __init__(  # noqa: PLR0913 - the collaborators of a run
+    def __init__(
         self,
         *,
         find: Callable[[str], Definition | None],
@@ -66,13 +66,18 @@ class Processor:
             return self._malformed(job, error)
         definition = self._find(payload.class_name)
         if definition is None:
-            return self._unknown(job, payload, f"no imported module defines the job {payload.class_name!r}")
+            return self._unknown(
+                job, payload, f"no imported module defines the job {payload.class_name!r}"
+            )
         try:
             args = definition.arguments.load(payload.args)
         except ArgumentError as error:
             return self._unknown(job, payload, f"the arguments do not fit: {error}")
         if self._is_late(payload):
-            log.warning("job expired", extra={"jid": payload.jid, "job": payload.class_name, "queue": job.queue})
+            log.warning(
+                "job expired",
+                extra={"jid": payload.jid, "job": payload.class_name, "queue": job.queue},
+            )
             return _done(job, payload)
         run = Run(job, payload, definition, args, Context(payload))
         entered(run.context)
@@ -91,7 +96,7 @@ class Processor:
         except Cancelled:
             log.warning("job cancelled", extra=_fields(run))
             return _done(run.job, run.payload)
-        except BaseException as error:  # noqa: BLE001 - user code may raise anything; the process lives on
+        except BaseException as error:
             log.warning("job failed", exc_info=error, extra=_fields(run))
             return self._failed(run, error)
         if logged:
@@ -116,12 +121,19 @@ class Processor:
 
     def _unknown(self, job: Fetched, payload: Payload, reason: str) -> Outcome:
         now = self._now()
-        log.error("job unknown", extra={"jid": payload.jid, "job": payload.class_name, "reason": reason})
-        return _other(job, payload, retry.unknown(payload, reason, now), retry.decide_unknown(payload, now))
+        log.error(
+            "job unknown", extra={"jid": payload.jid, "job": payload.class_name, "reason": reason}
+        )
+        return _other(
+            job, payload, retry.unknown(payload, reason, now), retry.decide_unknown(payload, now)
+        )
 
     def _malformed(self, job: Fetched, error: MalformedPayload) -> Outcome:
         jid = new_jid()
-        log.error("not a job: set aside in the dead set", extra={"jid": jid, "queue": job.queue, "reason": str(error)})
+        log.error(
+            "not a job: set aside in the dead set",
+            extra={"jid": jid, "queue": job.queue, "reason": str(error)},
+        )
         envelope = retry.set_aside(job.raw, job.queue, str(error), jid, self._now())
         return Other(job, Kind.DEAD, None, jid, job.queue, envelope.encode())
 
@@ -154,7 +166,9 @@ async def _shielded(work: Coroutine[Any, Any, Any]) -> Any:
     except Exception:
         raise
     except BaseException as error:
-        raise RuntimeError(f"the job raised {retry.class_of(error)}: {retry.message_of(error)}") from error
+        raise RuntimeError(
+            f"the job raised {retry.class_of(error)}: {retry.message_of(error)}"
+        ) from error
 
 
 def _done(job: Fetched, payload: Payload) -> Done:
@@ -173,7 +187,9 @@ def _other(job: Fetched, before: Payload, after: Payload, decision: retry.Decisi
     unique, again = before.unique, retry.fresh(before).encode()
     match decision:
         case retry.Again(delay):
-            return Other(job, Kind.RETRY, unique, after.jid, job.queue, after.encode(), delay, again)
+            return Other(
+                job, Kind.RETRY, unique, after.jid, job.queue, after.encode(), delay, again
+            )
         case retry.Bury():
             return Other(job, Kind.DEAD, unique, after.jid, job.queue, after.encode(), again=again)
         case retry.Drop():
@@ -183,7 +199,12 @@ def _other(job: Fetched, before: Payload, after: Payload, decision: retry.Decisi
 
 
 def _fields(run: Run) -> dict[str, Any]:
-    return {"jid": run.payload.jid, "job": run.definition.name, "queue": run.job.queue, "attempt": run.context.attempt}
+    return {
+        "jid": run.payload.jid,
+        "job": run.definition.name,
+        "queue": run.job.queue,
+        "attempt": run.context.attempt,
+    }
 
 
 def unique_of(job: Fetched) -> tuple[Unique | None, str]:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
+from typing import Final
 
+from qik_core import logs
 from qik_core.errors import QikError
 from qik_core.settings import Settings
 from qik_core.store import recovery
 from qik_core.store.link import Link
 from qik_core.store.store import Candidate
+
+log: Final = logging.getLogger("qik_core.worker")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,19 +28,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="qik_core.recover", description=__doc__)
     parser.add_argument("identity", help="the process that has ended, as in qik:working:<identity>")
     parser.add_argument("--started", default="", help="fields of the jobs that it was running")
-    parser.add_argument("--clean", action="store_true", help="it ended by itself: no job is to blame")
+    parser.add_argument(
+        "--clean", action="store_true", help="it ended by itself: no job is to blame"
+    )
     given = parser.parse_args(arguments)
+    logs.set_up("INFO")
     settings = Settings.from_json(json.dumps(json.loads(os.environ["QIK_CHILD"])["settings"]))
     link = Link(settings.redis)
     try:
         recovery.fence(link, given.identity, recovery.SURE)
         count = recovery.recover(link, given.identity, Candidate())
     except QikError as error:
-        print(f"qik: the jobs of {given.identity} are not back yet: {error}", file=sys.stderr)
+        log.error("jobs are not back yet", extra={"identity": given.identity, "error": str(error)})  # noqa: TRY400 - no trace
         return 1
     if count:
-        blame = f", running: {given.started}" if given.started and not given.clean else ""
-        print(f"qik: {count} jobs of {given.identity} are back on their queues{blame}", file=sys.stderr)
+        found = {"identity": given.identity, "count": count, "running": given.started or "-"}
+        log.log(logging.INFO if given.clean else logging.WARNING, "jobs are back", extra=found)
     return 0
 
 

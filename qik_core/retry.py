@@ -18,6 +18,7 @@ MESSAGE: Final = 10_000
 _UNKNOWN_FIRST: Final = 30.0
 _UNKNOWN_LONGEST: Final = 3600.0
 _UNKNOWN_FOR: Final = 86_400.0
+_COUNTABLE: Final = 64  # 2 to this power is still a number of seconds
 _STALE: Final = ("enqueued_at",)
 _FAILURE: Final = (
     "retry_count", "failed_at", "retried_at", "error_class", "error_message", "error_backtrace",
@@ -68,7 +69,7 @@ def decide_unknown(payload: Payload, now: float) -> Decision:
     if isinstance(since, (int, float)) and now - since > _UNKNOWN_FOR:
         return Bury()
     count = payload.get("unknown_count")
-    tries = count if type(count) is int and 0 <= count < 64 else 0
+    tries = count if type(count) is int and 0 <= count < _COUNTABLE else 0
     return Again(min(_UNKNOWN_FIRST * 2.0**tries, _UNKNOWN_LONGEST))
 
 
@@ -88,7 +89,9 @@ def failures_of(payload: Payload) -> int:
     return count + 1 if type(count) is int and count >= 0 else 0
 
 
-def failed(payload: Payload, error: BaseException, now: float, *, milliseconds: bool = False) -> Payload:
+def failed(
+    payload: Payload, error: BaseException, now: float, *, milliseconds: bool = False
+) -> Payload:
     """Return the payload as it stands in the retry or dead set after this failure: Sidekiq's fields."""
     count = failures_of(payload)
     stamp = int(now * 1000) if milliseconds else now
@@ -141,7 +144,11 @@ def set_aside(raw: bytes, queue: str, reason: str, jid: str, now: float) -> Payl
 def class_of(error: BaseException) -> str:
     """Return the name of an error's class, with its module unless that is Python's own."""
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def message_of(error: BaseException) -> str:
@@ -157,7 +164,10 @@ def backtrace_of(error: BaseException, wanted: Any) -> str:
     """Return the backtrace as Sidekiq stores it: base64 of deflated JSON lines; `wanted` is True or a number of lines."""
     if wanted is not True and not (type(wanted) is int and wanted > 0):
         return ""
-    lines = [line.encode("utf-8", "replace").decode() for line in traceback.format_tb(error.__traceback__)]
+    lines = [
+        line.encode("utf-8", "replace").decode()
+        for line in traceback.format_tb(error.__traceback__)
+    ]
     innermost = [line.strip() for line in reversed(lines)]
     kept = innermost if wanted is True else innermost[:wanted]
     return base64.b64encode(zlib.compress(msgspec.json.encode(kept))).decode()

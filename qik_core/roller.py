@@ -23,7 +23,9 @@ _PATIENCE: Final = 60.0
 class Roller:
     """The roller of one process. `run` is its thread; one process walks at a time."""
 
-    def __init__(self, link: Callable[[], Link], candidate: Candidate, walker: str, *, dice: float) -> None:
+    def __init__(
+        self, link: Callable[[], Link], candidate: Candidate, walker: str, *, dice: float
+    ) -> None:
         self._link = link()
         self._candidate = candidate
         self._walker = walker
@@ -51,7 +53,9 @@ class Roller:
             self._asked.clear()
             self._last = time.monotonic()
             try:
-                left = rolls.roll(self._link, self._candidate, self._walker, deadline=self._last + _PATIENCE)
+                left = rolls.roll(
+                    self._link, self._candidate, self._walker, deadline=self._last + _PATIENCE
+                )
             except StoreError as error:
                 log.warning("a roll failed; the next one takes it up", extra={"error": str(error)})
             else:

@@ -87,7 +87,11 @@ class Answer:
         """Return the answer in a reply; fields are numbered in the order of the jobs."""
         status, epoch, time, superseded = reply[:4]
         pairs = zip(reply[4::2], reply[5::2], strict=True)
-        jobs = [Fetched(b"%d.%d" % (sequence, n), raw, queue.decode()) for n, (raw, queue) in enumerate(pairs, 1) if raw]
+        jobs = [
+            Fetched(b"%d.%d" % (sequence, n), raw, queue.decode())
+            for n, (raw, queue) in enumerate(pairs, 1)
+            if raw
+        ]
         return cls(Status(status.decode()), Epoch.parse(epoch), float(time), int(superseded), jobs)
 
 
@@ -103,7 +107,13 @@ def pack(outcomes: Sequence[Outcome]) -> list[Arg]:
             if unique is None or unique.until == "start":
                 plain.append(outcome.job.field)
             else:
-                locked += (outcome.job.field, unique.digest, outcome.jid, unique.seconds, outcome.again)
+                locked += (
+                    outcome.job.field,
+                    unique.digest,
+                    outcome.jid,
+                    unique.seconds,
+                    outcome.again,
+                )
         elif type(outcome) is Other:
             failures += outcome.failed
             others += _other(outcome)
@@ -113,4 +123,9 @@ def pack(outcomes: Sequence[Outcome]) -> list[Arg]:
 def _other(outcome: Other) -> tuple[Arg, ...]:
     unique = str(outcome.unique) if outcome.unique else "-"
     head = (outcome.kind.value, outcome.job.field, unique, outcome.jid, outcome.queue)
-    return (*head, outcome.delay, outcome.payload or outcome.job.raw, outcome.again or outcome.job.raw)
+    return (
+        *head,
+        outcome.delay,
+        outcome.payload or outcome.job.raw,
+        outcome.again or outcome.job.raw,
+    )

@@ -21,7 +21,9 @@ PROCESSES: Final = b"processes"  # set: identities, for Sidekiq's Web and API
 
 # --- ours --------------------------------------------------------------------
 EPOCH: Final = b"qik:epoch"  # string: <loss id> <generation> <previous or -> <birth ms>
-UNIQUE: Final = b"qik:unique:"  # + generation, hash: digest -> lock record; field # = made by a script
+UNIQUE: Final = (
+    b"qik:unique:"  # + generation, hash: digest -> lock record; field # = made by a script
+)
 ALIVE: Final = b"qik:alive"  # zset: identities, score = last beat by the server's clock
 ENDED: Final = b"qik:ended"  # list: records of deaths, crashes, no-progress, for the reconciler
 ROLLER: Final = b"qik:roller"  # string with TTL: who walks now
@@ -43,7 +45,9 @@ def check_queue(name: object) -> str:
         DefinitionError: not a string of 1 to 128 characters among A-Z a-z 0-9 _ . : -
     """
     if type(name) is not str or _QUEUE.fullmatch(name) is None:
-        raise DefinitionError(f"queue {name!r:.80} cannot be a name: use 1 to 128 of A-Z a-z 0-9 _ . : -")
+        raise DefinitionError(
+            f"queue {name!r:.80} cannot be a name: use 1 to 128 of A-Z a-z 0-9 _ . : -"
+        )
     return name
 
 
@@ -139,4 +143,8 @@ _IN_LUA: Final = {
 
 def as_lua() -> str:
     """Return the names and prefixes as the table `K` that every script begins with."""
-    return "local K = {" + ", ".join(f'{name} = "{key.decode()}"' for name, key in _IN_LUA.items()) + "}\n"
+    return (
+        "local K = {"
+        + ", ".join(f'{name} = "{key.decode()}"' for name, key in _IN_LUA.items())
+        + "}\n"
+    )

@@ -26,7 +26,17 @@ ANSWER: Final = 2.0
 """Seconds within which an answer must come."""
 
 # What Redis says while it cannot work for now. First words; behind a script's own error they stand further on.
-_FOR_NOW = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "BUSY", "UNBLOCKED")
+_FOR_NOW = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "MISCONF",
+    "BUSY",
+    "UNBLOCKED",
+)
 _NOT_LET_IN = ("NOAUTH", "WRONGPASS", "NOPERM")
 Arg = bytes | str | int | float
 
@@ -49,7 +59,13 @@ class Link:
         self.send(*args)
         return self.receive(timeout)
 
-    def run(self, name: str, names: Sequence[bytes] = (), args: Sequence[Arg] = (), timeout: float | None = None) -> Any:
+    def run(
+        self,
+        name: str,
+        names: Sequence[bytes] = (),
+        args: Sequence[Arg] = (),
+        timeout: float | None = None,
+    ) -> Any:
         """Run a script of ours by its name; raises as `call`."""
         lua: Script = script(name)
         rest = (len(names), *names, *args)
@@ -69,9 +85,11 @@ class Link:
     def receive(self, timeout: float | None = None) -> Any:
         """Read the reply of the command that was sent last; raises as `call`."""
         try:
-            return self._connection.read_response(timeout=self._timeout if timeout is None else timeout)
+            return self._connection.read_response(
+                timeout=self._timeout if timeout is None else timeout
+            )
         except redis.ResponseError as error:
-            raise self._refused(str(error)) from None
+            raise self._refused(_text(error)) from None
         except (redis.RedisError, OSError) as error:
             raise self._broken(error, sent=True) from None
 
@@ -92,7 +110,7 @@ class Link:
             try:
                 connection.connect()
             except redis.ResponseError as error:
-                raise self._refused(str(error)) from None
+                raise self._refused(_text(error)) from None
             except (redis.RedisError, OSError) as error:
                 raise self._broken(error, sent=False) from None
             self._connection = connection
@@ -104,11 +122,15 @@ class Link:
 
     def _refused(self, text: str) -> StoreError:
         word = text.split(" ", 1)[0]
-        if word == "NOSCRIPT" or text.startswith("No matching script"):
+        if word == "NOSCRIPT":
             return _UnknownScript(text)
         if word == "OOM" or "OOM command not allowed" in text:
             return StoreFull(f"Redis at {masked(self._url)} is full: {text}")
-        if word in _NOT_LET_IN or word in _FOR_NOW or any(f"-{known}" in text for known in _FOR_NOW):
+        if (
+            word in _NOT_LET_IN
+            or word in _FOR_NOW
+            or any(f"-{known}" in text for known in _FOR_NOW)
+        ):
             self.close()
             return StoreUnavailable(f"Redis at {masked(self._url)} refuses for now: {text}")
         return StoreError(f"Redis at {masked(self._url)} refused: {text}")
@@ -171,6 +193,12 @@ def masked(url: str) -> str:
     return f"{scheme}{separator}{userinfo.partition(':')[0]}:***@{host}"
 
 
+def _text(error: redis.ResponseError) -> str:
+    """Return an error as the server wrote it: redis-py takes the first word off and keeps it apart."""
+    word = getattr(error, "status_code", None)
+    return f"{word} {error}" if word else str(error)
+
+
 def _connection(url: str, timeout: float) -> Any:
     try:
         pool = redis.ConnectionPool.from_url(
@@ -182,5 +210,7 @@ def _connection(url: str, timeout: float) -> Any:
             health_check_interval=0,
         )
     except ValueError as error:
-        raise SettingsError(f"redis={masked(url)!r} is no Redis URL ({error}): use redis://host:6379/0") from None
+        raise SettingsError(
+            f"redis={masked(url)!r} is no Redis URL ({error}): use redis://host:6379/0"
+        ) from None
     return pool.make_connection()

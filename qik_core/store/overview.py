@@ -22,7 +22,11 @@ def overview(link: Link) -> dict[str, Any]:
         "processed": int(link.call("GET", keys.stat("processed")) or 0),
         "failed": int(link.call("GET", keys.stat("failed")) or 0),
         "processes": [
-            {"identity": identity.decode(), "beat": float(beat), "working": _held(link, identity.decode())}
+            {
+                "identity": identity.decode(),
+                "beat": float(beat),
+                "working": _held(link, identity.decode()),
+            }
             for identity, beat in zip(alive[::2], alive[1::2], strict=True)
         ],
         "counts": dict(tally(link)),
@@ -31,7 +35,10 @@ def overview(link: Link) -> dict[str, Any]:
 
 
 def _queue(link: Link, name: str) -> dict[str, int]:
-    return {"queued": link.call("LLEN", keys.queue(name)), "later": link.call("ZCARD", keys.later(name))}
+    return {
+        "queued": link.call("LLEN", keys.queue(name)),
+        "later": link.call("ZCARD", keys.later(name)),
+    }
 
 
 def _held(link: Link, identity: str) -> int:

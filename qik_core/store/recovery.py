@@ -39,7 +39,12 @@ def is_fenced(link: Link, identity: str) -> bool:
 
 def fence(link: Link, identity: str, beat: bytes) -> bool:
     """Shut a process out if its last beat is still this one; False when it has beaten since."""
-    names = (keys.working(identity), keys.recovering(identity), keys.process(identity), keys.work(identity))
+    names = (
+        keys.working(identity),
+        keys.recovering(identity),
+        keys.process(identity),
+        keys.work(identity),
+    )
     return bool(link.run("fence", names, (identity, beat)))
 
 

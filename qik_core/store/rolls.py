@@ -43,9 +43,13 @@ class Roll:
         return all(self._walk_one(key) for key in self._sources())
 
     def end(self) -> int:
-        """Drop the previous generation; says how many locks had no job, -1 when somebody has not beaten yet, -2 when the
-        generation changed."""
-        left: int = self._link.run("roll_end", holders(self._link), (self._candidate.text, self._generation, self._walker))
+        """Drop the previous generation; says how many locks had no job.
+
+        -1: somebody has not beaten yet; -2: the generation changed.
+        """
+        left: int = self._link.run(
+            "roll_end", holders(self._link), (self._candidate.text, self._generation, self._walker)
+        )
         return left
 
     def _sources(self) -> Iterator[bytes]:

@@ -47,7 +47,9 @@ class Store:
     `birth_ms=0` is for development and tests: a new epoch then holds nothing back at its start.
     """
 
-    def __init__(self, url: str, *, milliseconds: bool = False, birth_ms: int | None = None) -> None:
+    def __init__(
+        self, url: str, *, milliseconds: bool = False, birth_ms: int | None = None
+    ) -> None:
         self.url = url
         self.milliseconds = milliseconds
         self.links = Links(url)
@@ -86,14 +88,18 @@ class Store:
         text, _ = self.links.run("look", (), (self.candidate.text,))
         return self.candidate.seen(Epoch.parse(text))
 
-    def told(self, digests: Sequence[bytes], versions: Sequence[bytes] | None = None) -> tuple[list[bool], Epoch]:
+    def told(
+        self, digests: Sequence[bytes], versions: Sequence[bytes] | None = None
+    ) -> tuple[list[bool], Epoch]:
         """Say for each key whether a job exists for it; digests of 22 characters, versions of 6. Raises StoreError."""
         answers: list[bool] = []
         epoch = None
         for start in range(0, len(digests), MOST):
             part = slice(start, start + MOST)
             tags = b"".join(versions[part]) if versions else b""
-            states, text = self.links.run("told", (), (self.candidate.text, b"".join(digests[part]), tags))
+            states, text = self.links.run(
+                "told", (), (self.candidate.text, b"".join(digests[part]), tags)
+            )
             answers += [state != ord("-") for state in states]
             epoch = self.candidate.seen(Epoch.parse(text))
         return answers, epoch or self.look()
@@ -119,4 +125,6 @@ def _given_up(error: StoreError, chunk: Chunk, *, sent: bool) -> StoreError:
     if not sent:
         return NotEnqueued(f"{error}. Nothing was written: push again when Redis is back")
     jid = chunk.jids[0].decode()
-    return OutcomeUnknown(f"{error}. The job may be in Redis or not: push again with jid={jid!r}", jid)
+    return OutcomeUnknown(
+        f"{error}. The job may be in Redis or not: push again with jid={jid!r}", jid
+    )

@@ -82,7 +82,9 @@ class WorkerStore:
         self._candidate.seen(answer.epoch)
         return answer
 
-    def prepare(self, outcomes: Sequence[Outcome], queues: Sequence[str], want: int) -> Sequence[Arg]:
+    def prepare(
+        self, outcomes: Sequence[Outcome], queues: Sequence[str], want: int
+    ) -> Sequence[Arg]:
         """Return the arguments of an exchange: at most 500 outcomes, at most 500 jobs wanted."""
         limits = self.limits
         day = time.strftime("%Y-%m-%d", time.gmtime())
@@ -101,7 +103,12 @@ class WorkerStore:
 
     def beat(self, link: Link, info: Sequence[Arg], work: Sequence[Arg] = ()) -> Beat:
         """Say that this process is alive; `info` and `work` are flat pairs for Sidekiq's pages."""
-        names = (keys.process(self.identity), keys.signals(self.identity), self._working, keys.work(self.identity))
+        names = (
+            keys.process(self.identity),
+            keys.signals(self.identity),
+            self._working,
+            keys.work(self.identity),
+        )
         args = (self._candidate.text, self.identity, len(info), *info, *work)
         status, epoch, now, signal, roll, *fields = link.run("beat", names, args)
         return Beat(
@@ -120,7 +127,13 @@ class WorkerStore:
         """
         superseded: set[bytes] = set()
         for part, last in _parts(held):
-            args: list[Arg] = [self._candidate.text, self._holder, self.limits.lock_life, mark, "1" if last else "0"]
+            args: list[Arg] = [
+                self._candidate.text,
+                self._holder,
+                self.limits.lock_life,
+                mark,
+                "1" if last else "0",
+            ]
             for job in part:
                 args += (job.field, "s" if job.settling else "-", job.raw)
             status, epoch, _, *fields = link.run("assert", (self._working,), args)
@@ -165,7 +178,9 @@ def read_jobs(link: Link, key: bytes, fields: Sequence[bytes]) -> list[Fetched]:
     jobs: list[Fetched] = []
     for part, _ in _parts(fields):
         raws = link.call("HMGET", key, *part) if part else []
-        jobs += [Fetched(name, raw, queue_of(raw)) for name, raw in zip(part, raws, strict=True) if raw]
+        jobs += [
+            Fetched(name, raw, queue_of(raw)) for name, raw in zip(part, raws, strict=True) if raw
+        ]
     return jobs
 
 
