@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -130,7 +130,8 @@ class Settings:
             for name, value in values.items()
             if name != "origins"
         }
-        made = _make(given)
+        queues = tuple((name, weight) for name, weight in values.get("queues", ()))
+        made = _make({**given, "queues": sources.Given(queues, "parent")})
         return replace(made, origins=dict(values.get("origins", {})))
 
     def _problems(self) -> Iterator[str]:
@@ -257,15 +258,14 @@ def mask(url: str) -> str:
     """Return a URL without its password, also where it is given as a parameter."""
     try:
         parts = urlsplit(url)
-        user, host = parts.username, parts.netloc.rpartition("@")[2]
-        secret = parts.password is not None
+        user, secret = parts.username or "", parts.password is not None
     except ValueError:
         return "***"
-    name = f"{user or ''}:***@" if secret else (f"{user}@" if user else "")
-    query = (
-        "&".join(_mask_parameter(each) for each in parts.query.split("&")) if parts.query else ""
-    )
-    return urlunsplit((parts.scheme, f"{name}{host}", parts.path, query, ""))
+    if secret:
+        host = parts.netloc.rpartition("@")[2]
+        url = url.replace(parts.netloc, f"{user}:***@{host}", 1)
+    query = "&".join(_mask_parameter(each) for each in parts.query.split("&"))
+    return url.replace(f"?{parts.query}", f"?{query}", 1) if parts.query else url
 
 
 def _make(given: Mapping[str, sources.Given], problems: Sequence[str] = ()) -> Settings:

@@ -5,6 +5,7 @@ A source maps a field to a value and where it was found. Databases are `database
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -34,8 +35,14 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 FIELDS: Final = ("app", "redis", "databases", "queues", *_CHOICES, *RANGES)
 _OWN_NAMES: Final[Mapping[str, str]] = {"redis": "REDIS_URL"}
+
+
+def _variable(name: str) -> str:
+    return _OWN_NAMES.get(name, f"QIK_{name.upper()}")
+
+
 _VARIABLES: Final[Mapping[str, str]] = {
-    _OWN_NAMES.get(name, f"QIK_{name.upper()}"): name for name in FIELDS if name != "databases"
+    _variable(name): name for name in FIELDS if name != "databases"
 }
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
 _LARGEST_FILE: Final = 1_000_000
@@ -123,12 +130,12 @@ def _field_of(variable: str, problems: list[str]) -> str | None:
     if variable in _VARIABLES:
         return _VARIABLES[variable]
     if variable.startswith("QIK_") and variable != "QIK_CONFIG":
-        meant = did_you_mean(variable, _VARIABLES)
-        if "did you mean" in meant:  # other variables of this prefix may be somebody else's
-            problems.append(f"environment {variable}: there is no such setting{meant}")
-        elif variable == "QIK_REDIS":
+        name = variable.removeprefix("QIK_").lower()
+        # Only near misses: other variables of this prefix may be somebody else's.
+        for near in difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75):
+            meant = "DATABASE_URL" if near == "databases" else _variable(near)
             problems.append(
-                "environment QIK_REDIS: there is no such setting; did you mean 'REDIS_URL'?"
+                f"environment {variable}: there is no such setting; did you mean {meant!r}?"
             )
     return None
 
