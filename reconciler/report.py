@@ -58,6 +58,8 @@ class Report:
     cursor: str | None = None
     pass_id: int | None = None
     """The row of the ledger, None when it could not be written."""
+    error: Exception | None = None
+    """What it failed of."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""

@@ -1,0 +1,98 @@
+"""The ledger: one row per pass, written when it begins and when it ends.
+
+A row without an end belongs to a pass under way, or to a process that died in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Engine, delete, func, insert, select, update
+
+from reconciler.definition import Definition
+from reconciler.report import Outcome, Report
+from reconciler.sql import clock, reading, writing
+from reconciler.tables import audit, passes
+
+KEEP: Final = 7 * 86_400.0
+"""Seconds after which the ledger forgets a pass, but for the newest of each reconciler."""
+KEEP_AUDIT: Final = 400 * 86_400.0
+_REASON: Final = 2_000
+_QUERY: Final = 10.0
+
+
+class Ledger:
+    """The ledger in the home database. Its methods raise SqlUnavailable and NotMigrated."""
+
+    def __init__(self, home: Engine, holder: str) -> None:
+        self._home = home
+        self._holder = holder
+        self._clock = clock(home.dialect.name)
+
+    def begin(self, definition: Definition, term: int) -> int:
+        """Note that a pass begins; returns its number. `term` is 0 for a pass by hand, which needs no lease."""
+        row = {
+            "reconciler": definition.name,
+            "job_class": definition.facts.name,
+            "holder": self._holder,
+            "term": term,
+            "started_at": self._clock,
+            "codes": "{}",
+        }
+        with writing(self._home) as connection:
+            key = connection.execute(insert(passes).values(row)).inserted_primary_key
+        assert key is not None  # noqa: S101 - every dialect gives the key of a single row
+        return int(key[0])
+
+    def end(self, report: Report, epoch: str) -> None:
+        """Note how a pass ended."""
+        values = {
+            "epoch": epoch,
+            "ended_at": self._clock,
+            "outcome": str(report.outcome),
+            "reason": report.reason[:_REASON],
+            "scanned": report.scanned,
+            "pages": report.pages,
+            "page_size": report.page_size,
+            "codes": json.dumps(report.codes),
+            "cursor": report.cursor,
+        }
+        with writing(self._home) as connection:
+            connection.execute(update(passes).where(passes.c.id == report.pass_id).values(values))
+
+    def cursor(self, name: str, epoch: str) -> str | None:
+        """Return where the last pass stood when its time was up; None if it ended otherwise, or Redis has lost data since."""
+        last = (
+            select(passes.c.outcome, passes.c.cursor, passes.c.epoch)
+            .where(passes.c.reconciler == name, passes.c.outcome.is_not(None))
+            .order_by(passes.c.id.desc())
+            .limit(1)
+        )
+        with reading(self._home, _QUERY) as connection:
+            row = connection.execute(last).one_or_none()
+        if row is None or row.outcome != Outcome.BUDGET or row.epoch != epoch:
+            return None
+        cursor: str | None = row.cursor
+        return cursor
+
+    def prune(self) -> int:
+        """Forget what is old; returns how many passes."""
+        with reading(self._home, _QUERY) as connection:
+            newest = connection.execute(
+                select(func.max(passes.c.id)).group_by(passes.c.reconciler, passes.c.shard)
+            )
+            kept = [row[0] for row in newest]
+        old = delete(passes).where(
+            passes.c.started_at < self._clock - KEEP, passes.c.id.not_in(kept)
+        )
+        with writing(self._home) as connection:
+            connection.execute(delete(audit).where(audit.c.at < self._clock - KEEP_AUDIT))
+            return int(connection.execute(old).rowcount)
+
+
+def codes(text: str) -> Mapping[str, Any]:
+    """Return the counts of a ledger's row."""
+    found: Mapping[str, Any] = json.loads(text or "{}")
+    return found

@@ -1,0 +1,128 @@
+"""Runs the passes of one reconciler, on a thread of its own.
+
+So passes of one reconciler never overlap, and one that hangs or fails does not hold up the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Condition, Thread
+from time import monotonic
+from typing import Final
+
+from reconciler.definition import Definition
+from reconciler.lease import Leases
+from reconciler.passes import Pass, Stop, Tools
+from reconciler.report import TOLD, Outcome, Report
+
+log: Final = logging.getLogger("reconciler")
+
+STUCK: Final = 10.0
+"""Seconds beyond the deadline of a step after which its pass counts as stuck."""
+_LONGEST_PAUSE: Final = 60.0
+
+
+class Runner:
+    """Runs passes whenever it is woken and holds the lease; after a failure also by itself, later and later."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        tools: Tools,
+        leases: Leases,
+        *,
+        told: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        self.definition = definition
+        self.failures = 0
+        """Passes that failed since the last one that did not."""
+        self._tools = tools
+        self._leases = leases
+        self._told = told
+        self._wakes = Condition()
+        self._due = False
+        self._stopping = False
+        self._pass: Pass | None = None
+        self._thread = Thread(target=self._run, name=f"reconciler-{definition.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to wait."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have a pass run now; during a pass, one more after it."""
+        with self._wakes:
+            self._due = True
+            self._wakes.notify()
+
+    def stop(self) -> None:
+        """Have the pass under way end at its next step, and no other begin."""
+        with self._wakes:
+            self._stopping = True
+            self._wakes.notify()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of the thread; False if it did not come in time."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, seconds))
+        return not self._thread.is_alive()
+
+    def stuck(self) -> bool:
+        """Return whether a step of the pass under way takes much longer than it may."""
+        running = self._pass
+        return running is not None and monotonic() > running.until + STUCK
+
+    def _run(self) -> None:
+        while self._wait():
+            term = self._leases.term(self.definition.name)
+            if term is not None:
+                self._run_one(term)
+
+    def _wait(self) -> bool:
+        """Return True when a pass is due, False when the process stops."""
+        pause = min(_LONGEST_PAUSE, 2.0 ** (self.failures - 1)) if self.failures else None
+        with self._wakes:
+            self._wakes.wait_for(lambda: self._due or self._stopping, pause)
+            self._due = False
+            return not self._stopping
+
+    def _run_one(self, term: int) -> None:
+        self._pass = Pass(self.definition, self._tools, term, lambda: self._standing(term))
+        try:
+            report = self._pass.run()
+        finally:
+            self._pass = None
+        self.failures = self.failures + 1 if report.outcome is Outcome.FAILED else 0
+        if report.outcome is Outcome.RESTARTED:
+            self.wake()
+        say(report)
+        self._told(report)
+
+    def _standing(self, term: int) -> Stop | None:
+        if self._stopping:
+            return Outcome.DEPOSED, "the process was asked to stop"
+        if self._leases.term(self.definition.name) != term:
+            return Outcome.DEPOSED, "the lease is gone"
+        return None
+
+
+def say(report: Report) -> None:
+    """Log a pass: one that changed nothing quietly."""
+    quiet = report.outcome is Outcome.COMPLETED and not set(report.codes) - {TOLD}
+    level = logging.DEBUG if quiet else logging.INFO
+    if report.outcome is Outcome.FAILED:
+        level = logging.WARNING
+    log.log(
+        level,
+        "pass %s",
+        report.outcome,
+        extra={
+            "reconciler": report.reconciler,
+            "scanned": report.scanned,
+            "codes": " ".join(f"{code}:{count}" for code, count in sorted(report.codes.items()))
+            or "-",
+            "seconds": f"{report.seconds:.3f}",
+            **({"reason": report.reason} if report.reason else {}),
+        },
+    )

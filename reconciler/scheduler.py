@@ -1,0 +1,54 @@
+"""When passes are due. APScheduler is the clock and nothing else: it wakes runners, it runs nothing itself.
+
+Its memory store, one per process; what was missed is made up once, however late (`coalesce`, no misfire limit). It
+sleeps until a moment of the wall clock, so a clock that is set back by an hour would silence it for an hour: whoever
+notices a jump calls `again()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+
+class Clock:
+    """Calls `due` with the name of each reconciler, at once and then every so often."""
+
+    def __init__(self, due: Callable[[str], None]) -> None:
+        self._due = due
+        self._scheduler: Any = BackgroundScheduler(
+            jobstores={"default": MemoryJobStore()},
+            executors={"default": ThreadPoolExecutor(1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+            timezone=UTC,
+        )
+
+    def add(self, name: str, every: float) -> None:
+        """Have `due(name)` called now and every `every` seconds."""
+        self._scheduler.add_job(
+            self._due,
+            IntervalTrigger(seconds=every, timezone=UTC),
+            args=[name],
+            id=name,
+            next_run_time=datetime.now(UTC),
+        )
+
+    def start(self) -> None:
+        """Begin to call."""
+        self._scheduler.start()
+
+    def again(self) -> None:
+        """Call everybody now, and count their intervals from now on."""
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=datetime.now(UTC))
+
+    def stop(self) -> None:
+        """Call nobody any more."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)

@@ -1,0 +1,159 @@
+"""The pending rows of one reconciler, page by page along its order (keyset), each page a short read-only transaction.
+
+No cursor stays open between pages: it would hold back vacuum and need one connection for the whole pass. A page is read
+whole before anything of it is pushed. Where all columns of the order run the same way and the database can use an index
+for it, the position is compared as one row value, `(a, b) > (:a, :b)`; else column by column.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from sqlalchemy import Engine, Integer, Row, Select, and_, bindparam, or_, tuple_
+from sqlalchemy.sql.elements import ColumnElement
+
+from reconciler.definition import Definition
+from reconciler.shape import Order, Shape
+from reconciler.sql import reading
+
+Position: TypeAlias = tuple[Any, ...]
+"""Where a page ended: the values of its last row's order columns."""
+
+_ROW_VALUES: Final = frozenset({"postgresql", "sqlite"})
+_LIMIT: Final = "qik__limit"
+_AFTER: Final = "qik__after_"
+
+
+class Source:
+    """Reads the pages of one pass. `now` is the database's time when the pass began, in epoch seconds."""
+
+    def __init__(self, definition: Definition, engine: Engine, now: float) -> None:
+        self._shape = definition.shape
+        self._engine = engine
+        self._timeout = definition.statement_timeout
+        rows = _old_enough(definition, now)
+        ordered = rows.order_by(*map(_ordered, self._shape.order)).limit(
+            bindparam(_LIMIT, type_=Integer)
+        )
+        self._first = ordered
+        self._next = ordered.where(behind(self._shape.order, engine.dialect.name))
+
+    def read(self, after: Position | None, limit: int) -> Sequence[Row[Any]]:
+        """Return up to `limit` rows behind a position; fewer mean that there are no more.
+
+        Raises:
+            StatementTimeout: the page took too long; a smaller one may not.
+            SqlUnavailable: the database cannot be reached.
+            SQLAlchemyError: the statement itself cannot work.
+        """
+        values: dict[str, Any] = {_LIMIT: limit}
+        if after is not None:
+            values.update((f"{_AFTER}{at}", value) for at, value in enumerate(after))
+        with reading(self._engine, self._timeout) as connection:
+            return connection.execute(
+                self._first if after is None else self._next, values
+            ).fetchall()
+
+    def position(self, row: Row[Any]) -> Position:
+        """Return the position of a row."""
+        return tuple(row[each.at] for each in self._shape.order)
+
+
+def behind(order: Sequence[Order], dialect: str) -> ColumnElement[bool]:
+    """Return the condition that a row comes behind a position, given as parameters."""
+    columns = [each.column for each in order]
+    values = [bindparam(f"{_AFTER}{at}", type_=each.type) for at, each in enumerate(columns)]
+    directions = {each.descending for each in order}
+    if len(columns) == 1:
+        return columns[0] < values[0] if order[0].descending else columns[0] > values[0]
+    if len(directions) == 1 and dialect in _ROW_VALUES:
+        left, right = tuple_(*columns), tuple_(*values)
+        return left < right if order[0].descending else left > right
+    cases = []
+    for at, each in enumerate(order):
+        equal = [columns[before] == values[before] for before in range(at)]
+        cases.append(
+            and_(*equal, columns[at] < values[at] if each.descending else columns[at] > values[at])
+        )
+    return or_(*cases)
+
+
+def _ordered(order: Order) -> ColumnElement[Any]:
+    return order.column.desc() if order.descending else order.column.asc()
+
+
+# --- age ----------------------------------------------------------------------------------------
+
+
+def _old_enough(definition: Definition, now: float) -> Select[Any]:
+    """Leave out rows whose own push may still be on its way. No age and an age in the future count as old."""
+    shape: Shape = definition.shape
+    if shape.age is None or not definition.min_age:
+        return shape.statement
+    young = and_(
+        shape.age > moment(shape.age, now - definition.min_age), shape.age <= moment(shape.age, now)
+    )
+    return shape.statement.where(or_(shape.age.is_(None), ~young))
+
+
+def moment(column: ColumnElement[Any], seconds: float) -> Any:
+    """Return a moment as a column of its type has it: naive columns are in UTC, numbers are epoch seconds."""
+    kind = column.type.python_type
+    if issubclass(kind, datetime):
+        aware = datetime.fromtimestamp(seconds, UTC)
+        return aware if getattr(column.type, "timezone", False) else aware.replace(tzinfo=None)
+    if issubclass(kind, date):
+        return datetime.fromtimestamp(seconds, UTC).date()
+    return kind(seconds)
+
+
+# --- positions as text --------------------------------------------------------------------------
+
+_WRITE: Final[dict[type, Any]] = {
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+    UUID: str,
+    Decimal: str,
+    bytes: bytes.hex,
+}
+_READ: Final[dict[str, Any]] = {
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "UUID": UUID,
+    "Decimal": Decimal,
+    "bytes": bytes.fromhex,
+}
+_PLAIN: Final = (int, str, float, bool)
+
+
+def write_position(position: Position) -> str | None:
+    """Return a position as JSON for the ledger; None when a value is of a type that it has no form for."""
+    written: list[Any] = []
+    for value in position:
+        if type(value) in _PLAIN:
+            written.append(value)
+        elif type(value) in _WRITE:
+            written.append({type(value).__name__: _WRITE[type(value)](value)})
+        else:
+            return None
+    return json.dumps(written)
+
+
+def read_position(text: str) -> Position | None:
+    """Return what `write_position` wrote; None for anything else."""
+    try:
+        return tuple(_value(each) for each in json.loads(text))
+    except (ValueError, TypeError, KeyError, ArithmeticError):
+        return None
+
+
+def _value(written: Any) -> Any:
+    if isinstance(written, dict):
+        ((name, text),) = written.items()
+        return _READ[name](text)
+    return written

@@ -1,0 +1,102 @@
+"""What SQL knows of every reconciler: who runs it, and how its last pass ended. Needs no application code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Engine, Row, func, select
+
+from reconciler.ledger import codes
+from reconciler.sql import clock, reading
+from reconciler.tables import lease, passes
+
+_QUERY = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The newest pass that has ended."""
+
+    outcome: str
+    reason: str
+    age: float
+    """Seconds since it ended, by the database's clock."""
+    seconds: float
+    scanned: int
+    codes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One reconciler, as SQL has it."""
+
+    reconciler: str
+    job: str | None
+    holder: str | None
+    """Who holds the lease; None when nobody does, or it has expired."""
+    term: int
+    expires_in: float | None
+    running_for: float | None
+    """Seconds since the pass under way began, None outside of a pass."""
+    last: Last | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return asdict(self)
+
+
+def standings(home: Engine) -> list[Standing]:
+    """Return every reconciler that ever held a lease or ran, by name.
+
+    Raises:
+        SqlUnavailable: the database cannot be reached.
+        NotMigrated: it has no tables of ours.
+    """
+    ended = select(func.max(passes.c.id)).where(passes.c.outcome.is_not(None))
+    newest = select(func.max(passes.c.id))
+    with reading(home, _QUERY) as connection:
+        now = float(connection.execute(select(clock(home.dialect.name))).scalar_one())
+        leases = {row.reconciler: row for row in connection.execute(select(lease))}
+        last, under_way = (
+            {
+                row.reconciler: row
+                for row in connection.execute(
+                    select(passes).where(passes.c.id.in_(each.group_by(passes.c.reconciler)))
+                )
+            }
+            for each in (ended, newest)
+        )
+    names = sorted({*leases, *under_way})
+    return [
+        _standing(name, leases.get(name), last.get(name), under_way.get(name), now)
+        for name in names
+    ]
+
+
+def _standing(
+    name: str, held: Row[Any] | None, last: Row[Any] | None, newest: Row[Any] | None, now: float
+) -> Standing:
+    led = held is not None and held.holder is not None and held.expires_at > now
+    running = newest is not None and newest.outcome is None and led
+    return Standing(
+        reconciler=name,
+        job=None if newest is None else newest.job_class,
+        holder=held.holder if held is not None and led else None,
+        term=0 if held is None else held.term,
+        expires_in=round(held.expires_at - now, 3) if held is not None and led else None,
+        running_for=round(now - newest.started_at, 3) if newest is not None and running else None,
+        last=None if last is None else _last(last, now),
+    )
+
+
+def _last(row: Row[Any], now: float) -> Last:
+    return Last(
+        outcome=row.outcome,
+        reason=row.reason or "",
+        age=round(now - row.ended_at, 3),
+        seconds=round(row.ended_at - row.started_at, 3),
+        scanned=row.scanned,
+        codes=codes(row.codes),
+    )
