@@ -157,7 +157,8 @@ class Pass:
         versions = self._versions(rows)
         told = self._tools.seam.told(digests, versions)
         new = [at for at, each in enumerate(told) if not each]
-        self._progress.codes[TOLD] += len(told) - len(new)
+        if len(new) < len(told):
+            self._progress.codes[TOLD] += len(told) - len(new)
         if not new:
             return None
         return self._stopped() or self._push(new, args, digests, versions)
