@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Everything runs in .venv, which `setup` makes and keeps up to date.
 
-PYTHON = .venv/bin/python
+python = .venv/bin/python
 # A database or Redis of the demo is named on make's own command line. What a shell happens to export is left alone:
 # the demo empties the Redis that it is given.
 given = $(if $(filter command line,$(origin $(1))),$(2) '$($(1))')
@@ -14,27 +14,27 @@ setup: ## make .venv from requirements/dev.lock, once (uv if present, else venv 
 	@sh scripts/setup
 
 demo: setup ## index real files while Redis is emptied and a worker is killed (ROWS= SEED= SABOTAGE= DATABASE_URL= REDIS_URL=)
-	@unset REDIS_URL DATABASE_URL; exec $(PYTHON) -m examples.indexer demo \
+	@unset REDIS_URL DATABASE_URL; exec $(python) -m examples.indexer demo \
 	  $(call given,ROWS,--rows) $(call given,SEED,--seed) $(call given,SABOTAGE,--sabotage) \
 	  $(call given,DATABASE_URL,--database-url) $(call given,REDIS_URL,--redis-url)
 
 test: setup ## run the tests (ARGS= for pytest; CI=true or PROVISION=1, as root, installs Debian's servers first)
 	@sh scripts/provision
-	@exec $(PYTHON) -m pytest -m 'not slow' $(ARGS)
+	@exec $(python) -m pytest -m 'not slow' $(ARGS)
 
 test-all: setup ## run the tests and the long repetitions of chaos
 	@sh scripts/provision
-	@exec $(PYTHON) -m pytest $(ARGS)
+	@exec $(python) -m pytest $(ARGS)
 
 check: setup ## lint, format, types, layers, house rules
 	@sh scripts/check
 
 fmt: setup ## format, and fix what can be fixed safely
-	@$(PYTHON) -m ruff check --fix-only --quiet .
-	@$(PYTHON) -m ruff format --quiet .
+	@$(python) -m ruff check --fix-only --quiet .
+	@$(python) -m ruff format --quiet .
 
 bench: setup ## measure beside a raw loop and Sidekiq (ARGS="--only CASE --json FILE")
-	@exec $(PYTHON) -m benchmarks $(ARGS)
+	@exec $(python) -m benchmarks $(ARGS)
 
 lock: ## pin anew what pyproject.toml asks for (needs uv)
 	@sh scripts/lock

@@ -206,6 +206,18 @@ def test_make_alone_lists_its_targets() -> None:
         assert re.search(rf"^  make {target} +\w", said, re.MULTILINE), target
 
 
+def test_an_interpreter_that_is_named_reaches_the_set_up(checkout: Path, path: Path) -> None:
+    put(path, "named", 'echo "$0" >> "$CALLS"; exit 1')
+    (path / "make").symlink_to(str(shutil.which("make")))
+    variables = {"PATH": str(path), "PYTHON": "named", "CALLS": str(path / "calls")}
+
+    subprocess.run(
+        [path / "make", "-C", checkout, "setup"], env=variables, capture_output=True, check=False
+    )
+
+    assert (path / "calls").read_text().splitlines()[0].endswith("named")
+
+
 def test_the_demo_takes_a_server_that_is_named_and_none_that_a_shell_exports() -> None:
     command = ["make", "-C", str(ROOT), "--no-print-directory", "-n", "demo"]
     exported = {
