@@ -146,4 +146,4 @@ class Worker:
         self.errors.close()
         for pid in pids:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)
