@@ -145,13 +145,19 @@ def _partial(index: Any) -> bool:
 # --- types -------------------------------------------------------------------
 
 
+def python_type(column: ColumnElement[Any]) -> type | None:
+    """Return the type of a column's values, None where SQLAlchemy does not know it."""
+    try:
+        found: type = column.type.python_type
+    except NotImplementedError:
+        return None
+    return found
+
+
 def fits(column: ColumnElement[Any], annotation: Any) -> bool:
     """Return whether a column's values are what an annotation asks for, as far as both are known."""
-    if isinstance(column.type, JSON):
-        return True
-    try:
-        found = column.type.python_type
-    except NotImplementedError:
+    found = python_type(column)
+    if found is None or isinstance(column.type, JSON):
         return True
     return any(_is(found, wanted) for wanted in members(annotation))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any, Final
 
 from sqlalchemy import Select
@@ -21,6 +22,7 @@ from reconciler.pending import Pending
 
 Element = ColumnElement[Any]
 
+_AGES: Final = (datetime, date, int, float)
 LABEL: Final = "qik__"
 """Begins the names of columns that a pass adds."""
 
@@ -90,7 +92,7 @@ class _Resolution:
         key = self._key()
         order = self._order(key)
         version = self._one("version")
-        age = self._one("age")
+        age = self._age()
         proven = arguments_of(self.owner, self.pending, self.job, self.query, key)
         placed = tuple(Order(each, down, self._place(each)) for each, down in order)
         at_key = tuple(self._place(each) for each in key)
@@ -214,6 +216,17 @@ class _Resolution:
                 Rule.OPTION, f"{name} is {given!r:.80}", f"Use one column: {name}=Invoice.{name}"
             )
         return found
+
+    def _age(self) -> Element | None:
+        age = self._one("age")
+        kind = None if age is None else columns.python_type(age)
+        if age is not None and (kind is None or not issubclass(kind, _AGES)):
+            raise self._broken(
+                Rule.AGE,
+                f"age column {columns.name(age)} is {age.type!r}",
+                "Use a datetime (naive ones are in UTC), a date, or a number of epoch seconds",
+            )
+        return age
 
     # --- places --------------------------------------------------------------
 

@@ -1,0 +1,73 @@
+"""A small application for the tests of reconcilers: its tables, and short ways to fill them and to define things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, ForeignKey, String, UniqueConstraint, insert, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from qik_core import Job
+from reconciler import Reconciler, derive
+from reconciler.definition import Definition
+
+
+class Base(DeclarativeBase):
+    """The shop's tables."""
+
+
+class Item(Base):
+    """A row that may want a job."""
+
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(20), default="pending")
+    rank: Mapped[int] = mapped_column(default=0)
+    version: Mapped[int] = mapped_column(default=1)
+    note: Mapped[str | None] = mapped_column(String(50))
+    since: Mapped[datetime | None]
+
+
+class Member(Base):
+    """A row with a key of two columns."""
+
+    __tablename__ = "member"
+    __table_args__ = (UniqueConstraint("org_id", "email"),)
+    org_id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(50))
+    token: Mapped[UUID]
+    item_id: Mapped[int | None] = mapped_column(ForeignKey("item.id"))
+
+
+def fill(engine: Engine, ids: Iterable[int], **values: Any) -> None:
+    """Insert items with these ids."""
+    rows = [{"id": each, "state": "pending", "rank": 0, "version": 1, **values} for each in ids]
+    with engine.begin() as connection:
+        connection.execute(insert(Item), rows)
+
+
+def change(engine: Engine, *ids: int, **values: Any) -> None:
+    """Update items."""
+    with engine.begin() as connection:
+        connection.execute(update(Item).where(Item.id.in_(ids)).values(**values))
+
+
+def items(query: Any, **options: Any) -> Definition:
+    """Define a job on items and a reconciler of it; `query` is a select of the key, or a `derive()` keyword apart."""
+    columns = {
+        name: options.pop(name)
+        for name in ("order_by", "version", "age", "args", "key")
+        if name in options
+    }
+
+    class Work(Job, queue="work", unique_for=3600):
+        def perform(self, item_id: int) -> None: ...
+
+    class Items(Reconciler, **{"every": 60, **options}):
+        pending = derive(Work, query, **columns)
+
+    return Items.definition
