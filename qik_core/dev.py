@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import importlib.util
 import os
 import signal
@@ -27,6 +28,7 @@ from qik_core.settings import Settings
 from qik_core.store import Store
 
 FOLDER: Final = Path(".qik")
+REFUSED: Final = 3  # the exit code of what would be unsafe
 _LOOK: Final = 0.2  # seconds between looks at the services
 _GRACE: Final = 6.0  # seconds beyond the shutdown time: a worker promises 5
 _PR_SET_PDEATHSIG: Final = 1
@@ -42,13 +44,25 @@ class Service:
 
 
 def run(settings: Settings, *, reconcilers: bool, say: Callable[[str], object]) -> int:
-    """Run everything until Ctrl-C; return the exit code: 0, or 1 if a part failed.
+    """Run everything until Ctrl-C; return the exit code: 0, 1 if a part failed, 3 if another one runs here.
 
     Raises:
         NoServer, ServerFailed: there is no server to bring along.
         StoreError: the Redis that the settings name cannot be reached.
     """
     FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(
+                f"another `qik dev` runs in {Path.cwd()}: two would write over each other's data in {FOLDER}/"
+            )
+            return REFUSED
+        return _run_all(settings, reconcilers=reconcilers, say=say)
+
+
+def _run_all(settings: Settings, *, reconcilers: bool, say: Callable[[str], object]) -> int:
     with _redis(settings) as redis:
         environment = {**os.environ, **_variables(settings, redis)}
         Store(redis, birth_ms=0).look()

@@ -168,6 +168,16 @@ def test_tables_that_cannot_be_made_end_dev_with_1_before_anything_runs(start: S
     assert [note[0] for note in running.notes()] == ["upgrade"]
 
 
+def test_a_second_dev_in_the_same_folder_is_refused_and_the_first_goes_on(start: Start) -> None:
+    first = start({"work": "works"})
+    first.began("work")
+    second = start({"work": "works"})
+    assert second.process.wait(20) == 3
+    assert second.process.stdout is not None
+    assert "another `qik dev` runs in" in second.process.stdout.read()
+    assert first.process.poll() is None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
 def test_services_and_server_end_when_dev_is_killed(start: Start) -> None:
     running = start({"work": "works"})
