@@ -332,8 +332,12 @@ class Arguments:
         kinds = set(map(type, rows))
         if not kinds <= {tuple, list}:
             rows = [_row(row) for row in rows]
-        if set(map(len, rows)) == {len(self.names)}:
+        lengths = set(map(len, rows))
+        if lengths == {len(self.names)}:
             return rows
+        if len(lengths) == 1 and self.least <= min(lengths) < len(self.names):
+            tail = self.defaults[min(lengths) :]
+            return [(*row, *tail) for row in rows]
         return [self.bind(row, {}) for row in rows]
 
     def _dump_columns(self, rows: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:

@@ -32,7 +32,7 @@ from typing import (
 from qik_core import client, options
 from qik_core.client import BATCH, Plan
 from qik_core.definition import Definition
-from qik_core.errors import ArgumentError
+from qik_core.errors import ArgumentError, DefinitionError
 from qik_core.options import SetOptions
 from qik_core.results import BulkResult, Push
 
@@ -317,8 +317,15 @@ class PerformBulk:
         return _pusher(owner).perform_bulk
 
 
+class NoPerform(DefinitionError, AttributeError):
+    """A class without `perform` cannot be pushed; an AttributeError too, so that tools may look at such a class."""
+
+
 def _pusher(owner: Any) -> Pusher[Any]:
-    return Pusher(owner.definition)
+    definition = getattr(owner, "definition", None)
+    if definition is None:
+        raise NoPerform(f"{owner.__qualname__} has no perform, so it cannot be pushed: define it")
+    return Pusher(definition)
 
 
 # --- asyncio -------------------------------------------------------------------------------------

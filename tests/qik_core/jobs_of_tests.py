@@ -30,6 +30,18 @@ def stored(raw: redis.Redis, key: str) -> list[dict[str, Any]]:
     return [decode(each) for each in found]
 
 
+def due(raw: redis.Redis) -> list[float]:
+    """When the jobs of the schedule are due, first first."""
+    found: Any = raw.zrange("schedule", 0, -1, withscores=True)
+    return [score for _, score in found]
+
+
+def server_time(raw: redis.Redis) -> float:
+    """Epoch seconds by the server's clock."""
+    found: Any = raw.time()
+    return float(found[0] + found[1] / 1e6)
+
+
 class TakesAnything(Job, queue="any"):
     def perform(self, value: Any) -> None: ...
 

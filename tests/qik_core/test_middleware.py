@@ -115,7 +115,9 @@ MISBEHAVING = [
 ]
 
 
-@pytest.mark.parametrize(("middleware", "text"), MISBEHAVING, ids=[each.__name__ for each, _ in MISBEHAVING])
+@pytest.mark.parametrize(
+    ("middleware", "text"), MISBEHAVING, ids=[each.__name__ for each, _ in MISBEHAVING]
+)
 def test_a_client_middleware_that_misbehaves_is_named(middleware: Any, text: str) -> None:
     def around(job: Payload, call_next: Next[ClientResult]) -> ClientResult:
         return call_next(job)

@@ -53,13 +53,21 @@ def test_many_are_built_as_one_by_one(each_its_own: bool) -> None:
 
 
 def test_the_header_is_known_without_parsing_what_is_behind_it() -> None:
-    raw = Template("q:1", {"class": "X"}).build(b"-", b"j-1", b'["{\\"qik\\":"]', stamps(1.0, queued=True))
+    raw = Template("q:1", {"class": "X"}).build(
+        b"-", b"j-1", b'["{\\"qik\\":"]', stamps(1.0, queued=True)
+    )
 
     assert header(raw) == ("-", "j-1", "q:1")
 
 
 @pytest.mark.parametrize(
-    "raw", [b"{}", b'{"class":"X","args":[]}', b'{"jid":"a","qik":"-","queue":"q",', b'{"qik": "-","jid":"a","queue":"q",']
+    "raw",
+    [
+        b"{}",
+        b'{"class":"X","args":[]}',
+        b'{"jid":"a","qik":"-","queue":"q",',
+        b'{"qik": "-","jid":"a","queue":"q",',
+    ],
 )
 def test_what_has_no_such_header_is_foreign(raw: bytes) -> None:
     assert header(raw) is None
@@ -72,7 +80,14 @@ def test_times_are_float_seconds_or_integer_milliseconds() -> None:
 
 
 def test_an_encoded_payload_keeps_unknown_fields_and_ends_with_enqueued_at() -> None:
-    fields = {"enqueued_at": 1.0, "bid": "b", "class": "X", "args": [2**63, []], "jid": "j", "queue": "q"}
+    fields = {
+        "enqueued_at": 1.0,
+        "bid": "b",
+        "class": "X",
+        "args": [2**63, []],
+        "jid": "j",
+        "queue": "q",
+    }
 
     raw = encode_fields(fields)
 
@@ -133,7 +148,11 @@ def test_jids_are_24_hexadecimal_characters_and_never_the_same() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )

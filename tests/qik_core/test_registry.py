@@ -43,7 +43,9 @@ def test_two_classes_of_one_name_clash_with_both_places_and_the_remedy() -> None
     class Same(Job):
         def perform(self) -> None: ...
 
-    with pytest.raises(DefinitionError, match=r"two jobs are called 'Same'.*test_registry.*name='Billing::X'") as caught:
+    with pytest.raises(
+        DefinitionError, match=r"two jobs are called 'Same'.*test_registry.*name='Billing::X'"
+    ) as caught:
         _other_same()
 
     assert str(caught.value).count("test_registry.py") == 2
@@ -114,7 +116,9 @@ def test_a_lambda_has_no_name_to_register() -> None:
         job(lambda: None)
 
 
-def test_a_module_that_runs_as_main_and_is_imported_as_itself_defines_one_job(tmp_path: Path) -> None:
+def test_a_module_that_runs_as_main_and_is_imported_as_itself_defines_one_job(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "twice.py"
     path.write_text(
         "from qik_core import Job\n"
@@ -127,7 +131,11 @@ def test_a_module_that_runs_as_main_and_is_imported_as_itself_defines_one_job(tm
     root = Path(__file__).parents[2]
 
     done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, check=False, env={"PYTHONPATH": str(root)}
+        [sys.executable, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(root)},
     )
 
     assert (done.stdout, done.stderr) == ("Twice\n", "")
