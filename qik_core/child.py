@@ -40,12 +40,15 @@ from qik_core.version import VERSION
 
 log: Final = logging.getLogger("qik_core.worker")
 _STOP: Final = (signal.SIGTERM, signal.SIGINT)
+_TURN: Final = 0.001  # the courier gets the GIL after 1 ms of jobs, so that the next ones are on their way in time
 _GOODBYE: Final = 1.0  # seconds for the last beat to come back
 
 
 def main() -> None:
     """Live. Ends by `os._exit`."""
-    terms = json.loads(os.environ["QIK_CHILD"])
+    terms = json.loads(
+        os.environ.pop("QIK_CHILD")
+    )  # it holds passwords: nothing that a job spawns may see it
     shared = Shared.attach(terms["shm"])
     logs.set_up(terms["settings"]["log_level"].upper())
     code = 0
@@ -116,6 +119,7 @@ class Child:
 
     def live(self) -> None:
         """Work until told to stop."""
+        sys.setswitchinterval(_TURN)
         _start(Ticker(self._shared, min(0.2, self._limits.heartbeat / 4)).run, "ticker")
         self._install_signals()
         _start(self._watch_parent, "life")

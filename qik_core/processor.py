@@ -9,8 +9,9 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, assert_never
+
+import msgspec
 
 from qik_core import retry
 from qik_core.context import Context
@@ -24,8 +25,7 @@ log: Final = logging.getLogger("qik_core.jobs")
 Await = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """A job that can be performed."""
 
     job: Fetched
@@ -73,7 +73,7 @@ class Processor:
             args = definition.arguments.load(payload.args)
         except ArgumentError as error:
             return self._unknown(job, payload, f"the arguments do not fit: {error}")
-        if self._is_late(payload):
+        if "expiry" in payload.fields and self._is_late(payload):
             log.warning(
                 "job expired",
                 extra={"jid": payload.jid, "job": payload.class_name, "queue": job.queue},
@@ -172,11 +172,9 @@ async def _shielded(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _done(job: Fetched, payload: Payload) -> Done:
-    unique = payload.unique
-    if unique is None:
-        return Done(job)
-    again = retry.fresh(payload).encode() if "retry_count" in payload.fields else b""
-    return Done(job, unique, payload.jid, again)
+    if "retry_count" in payload.fields:
+        return Done(job, retry.fresh(payload).encode())
+    return Done(job)
 
 
 def _other(job: Fetched, before: Payload, after: Payload, decision: retry.Decision) -> Other:

@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from qik_core.errors import QikError
-from qik_core.payload import Payload, header
 from qik_core.store import keys
 from qik_core.store.epoch import Epoch
-from qik_core.store.exchange import Answer, Fetched, Outcome, pack
+from qik_core.store.exchange import Answer, Fetched, Outcome, pack, queue_of
 from qik_core.store.link import Arg, Link
 from qik_core.store.push import MOST
 from qik_core.store.store import Candidate
@@ -98,7 +96,7 @@ class WorkerStore:
             limits.dead_seconds,
             day,
             " ".join(queues),
-            *pack(outcomes),
+            *pack(outcomes, b"|" + self._holder),
         )
 
     def beat(self, link: Link, info: Sequence[Arg], work: Sequence[Arg] = ()) -> Beat:
@@ -182,14 +180,3 @@ def read_jobs(link: Link, key: bytes, fields: Sequence[bytes]) -> list[Fetched]:
             Fetched(name, raw, queue_of(raw)) for name, raw in zip(part, raws, strict=True) if raw
         ]
     return jobs
-
-
-def queue_of(raw: bytes) -> str:
-    """Return the queue that a payload names; `default` for one that names none that can be."""
-    ours = header(raw)
-    if ours is not None:
-        return ours[2]
-    try:
-        return keys.check_queue(Payload.decode(raw).queue)
-    except QikError:
-        return "default"

@@ -144,8 +144,7 @@ class Worker:
 
 
 def done(job: Fetched) -> Done:
-    payload = Payload.decode(job.raw)
-    return Done(job, payload.unique, payload.jid)
+    return Done(job)
 
 
 def other(job: Fetched, kind: Kind, delay: float = 0.0) -> Other:

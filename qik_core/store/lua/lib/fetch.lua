@@ -1,57 +1,71 @@
 -- Pop up to `want` jobs from the queues, in the order given, and put them under this process.
-local function pop(W, queues, want)
-  local got, paused = {}, redis.call("SMISMEMBER", K.paused, unpack(queues))
-  for i, name in ipairs(queues) do
-    if want <= #got then break end
-    local raws, ours = paused[i] == 0 and redis.call("RPOP", K.queue .. name, want - #got) or {}, 0
-    for _, raw in ipairs(raws) do
-      local unique, jid = raw:match(HEADER)
-      if unique then ours = ours + 1 end
-      got[#got + 1] = {raw, unique or "", jid or "", name}
+-- Ours are known by their first bytes; what follows in the header is read only where there is a lock.
+
+-- Another job, or another run, holds this key: this copy is one too many.
+local function held_elsewhere(rec, jid)
+  if rec:byte(1) == 114 then return true end -- r
+  if rec:sub(19, 18 + #jid) == jid and (#rec == 18 + #jid or rec:sub(19 + #jid, 19 + #jid) == "|") then return false end
+  return tonumber(rec:sub(9, 18)) >= NOW
+end
+
+-- The locks of what was popped: takes those that are free; returns which of raws must not run.
+-- locks: parallel lists digest (from 2, behind "#"), at (place among the payloads), until_, seconds, jid
+local function take_locks(E, W, locks)
+  local found, taken, dropped, set, gone, n = read_locks(E, locks.digest), {}, {}, {}, {}, 0
+  for k, place in ipairs(locks.at) do
+    local digest, jid = locks.digest[k + 1], locks.jid[k]
+    local rec = taken[digest] or found[k + 1]
+    if rec and held_elsewhere(rec, jid) then
+      dropped[place] = true
+      W.superseded = W.superseded + 1
+    elseif locks.until_[k] == "T" then
+      gone[#gone + 1] = digest
+    else
+      rec = running(rec, locks.seconds[k], W.lease, jid, W.holder)
+      taken[digest] = rec
+      set[n + 1], set[n + 2] = digest, rec
+      n = n + 2
+    end
+  end
+  write_locks(E, set, gone)
+  return dropped
+end
+
+-- Which of these payloads are ours, and the locks that they name.
+local function read_headers(raws)
+  local ours, n, locks = 0, 0, {digest = {"#"}, at = {}, until_ = {}, seconds = {}, jid = {}}
+  for i, raw in ipairs(raws) do
+    if raw:sub(1, 8) == '{"qik":"' then
+      ours = ours + 1
+      local digest, until_, seconds, jid = raw:match('^........(......................)([ST])(%d+)","jid":"([%w_-]+)"')
+      if digest then
+        n = n + 1
+        locks.digest[n + 1], locks.at[n], locks.until_[n], locks.seconds[n], locks.jid[n] = digest, i, until_, seconds, jid
+      end
+    end
+  end
+  return ours, n > 0 and locks
+end
+
+-- returns the payloads to run, and how many of each queue: name, count, name, count, …
+local function fetch(E, W, queues, want, seq)
+  local paused = redis.call("SMISMEMBER", K.paused, unpack(queues))
+  local kept, hash, runs, popped, n = {}, {}, {}, 0, 0
+  for q, name in ipairs(queues) do
+    if popped >= want then break end
+    local raws, before = paused[q] == 0 and redis.call("RPOP", K.queue .. name, want - popped) or {}, n
+    local ours, locks = read_headers(raws)
+    local dropped = locks and take_locks(E, W, locks) or {}
+    for i, raw in ipairs(raws) do
+      if not dropped[i] then
+        n = n + 1
+        kept[n], hash[n * 2 - 1], hash[n * 2] = raw, seq .. n, raw
+      end
     end
     if ours > 0 then redis.call("DECRBY", K.n .. K.queue .. name, ours) end
+    popped = popped + #raws
+    if n > before then runs[#runs + 1] = name .. " " .. (n - before) end
   end
-  return got
-end
-
--- false: another job, or another run, holds this key, and this copy is one too many
-local function may_run(rec, jid)
-  if not rec then return true end
-  if rec:sub(1, 1) == "r" then return false end
-  return rec:sub(19):match("^[^|]+") == jid or tonumber(rec:sub(9, 18)) < NOW
-end
-
--- returns payload, queue, payload, queue, …; field <seq>.<i> is the i-th
-local function fetch(E, W, queues, want, seq)
-  local got, fields, place = pop(W, queues, want), {"#"}, {}
-  for i, job in ipairs(got) do
-    local digest = lock_of(job[2])
-    if digest then
-      fields[#fields + 1] = digest
-      place[i] = #fields
-    end
-  end
-  local found = #fields > 1 and read_locks(E, fields) or {}
-  local reply, hash, set, gone, mine = {}, {}, {}, {}, {}
-  for i, job in ipairs(got) do
-    local digest, until_, seconds = lock_of(job[2])
-    local rec = digest and (mine[digest] or found[place[i]])
-    if digest and not may_run(rec, job[3]) then
-      W.superseded = W.superseded + 1
-    else
-      if until_ == "T" then gone[#gone + 1] = digest
-      elseif digest then
-        mine[digest] = running(rec, seconds, W.lease, job[3], W.holder)
-        set[#set + 1] = digest
-        set[#set + 1] = mine[digest]
-      end
-      reply[#reply + 1] = job[1]
-      reply[#reply + 1] = job[4]
-      hash[#hash + 1] = seq .. "." .. #reply / 2
-      hash[#hash + 1] = job[1]
-    end
-  end
-  if #hash > 0 then redis.call("HSET", W.working, unpack(hash)) end
-  write_locks(E, set, gone)
-  return reply, #got
+  if n > 0 then redis.call("HSET", W.working, unpack(hash)) end
+  return kept, table.concat(runs, " "), popped
 end

@@ -35,9 +35,14 @@ local function record(state, dirty, version, expiry, owner)
   return state .. dirty .. version .. string.format("%010.0f", math.ceil(expiry)) .. owner
 end
 
+local expiries = {} -- of this call, by seconds: formatting one costs as much as the rest of a record
 local function running(rec, seconds, lease, jid, holder)
-  local expiry = NOW + math.max(seconds, lease)
-  return record("r", "0", rec and rec:sub(3, 8) or "------", expiry, jid .. "|" .. holder)
+  local expiry = expiries[seconds]
+  if not expiry then
+    expiry = string.format("%010.0f", math.ceil(NOW + math.max(seconds, lease)))
+    expiries[seconds] = expiry
+  end
+  return "r0" .. (rec and rec:sub(3, 8) or "------") .. expiry .. jid .. "|" .. holder
 end
 
 local function is_mine(rec, jid, holder)

@@ -5,24 +5,25 @@ local function requeue(raw, queue)
   wake(queue, 1)
 end
 
--- Ended well, under a lock. ARGV from `at`: n times field, digest, jid, seconds, a payload to run again or "".
-local function settle_locked(E, W, at, n)
-  local fields, gone, set, done = {"#"}, {}, {}, {}
-  for i = 1, n do fields[i + 1] = ARGV[at + i * 5 - 4] end
+-- Ended well, under a lock. ARGV from `at`: n times field, digest, what the record ends with if the lock is ours
+-- (<jid>|<holder>); then pairs of field and payload for those that must not run again as they are.
+local function settle_locked(E, W, at, n, again)
+  local fields, gone, set, done, freed = {"#"}, {}, {}, {}, 0
+  for i = 1, n do done[i], fields[i + 1] = ARGV[at + i * 3 - 3], ARGV[at + i * 3 - 2] end
   local found = read_locks(E, fields)
   for i = 1, n do
-    local field, digest, jid, seconds, again = unpack(ARGV, at + i * 5 - 5, at + i * 5 - 1)
     local rec = found[i + 1]
-    done[i] = field
-    if rec and is_mine(rec, jid, W.holder) then
-      local raw = rec:sub(2, 2) == "1" and redis.call("HGET", W.working, field)
-      local _, _, queue = (raw or ""):match(HEADER)
+    if rec and rec:byte(1) == 114 and rec:sub(19) == ARGV[at + i * 3 - 1] then -- r
+      local raw = rec:byte(2) == 49 and redis.call("HGET", W.working, done[i]) -- 1
+      local unique, jid, queue = (raw or ""):match(HEADER)
       if queue then
-        requeue(again ~= "" and again or raw, queue)
-        set[#set + 1] = digest
+        local _, _, seconds = lock_of(unique)
+        requeue(again[done[i]] or raw, queue)
+        set[#set + 1] = fields[i + 1]
         set[#set + 1] = record("q", "0", rec:sub(3, 8), NOW + seconds, jid)
       else
-        gone[#gone + 1] = digest
+        freed = freed + 1
+        gone[freed] = fields[i + 1]
       end
     elseif rec then
       W.superseded = W.superseded + 1
