@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -129,17 +127,23 @@ class Pusher(Generic[P]):
 
     def perform_async(self, *args: P.args, **kwargs: P.kwargs) -> Push:
         """Push the job, to run as soon as a worker is free."""
-        _warn_in_loop("perform_async")
+        client.warn_in_loop(
+            "perform_async", "await the same call behind .aio, as in X.aio.perform_async(…)"
+        )
         return self._now(args, kwargs)
 
     def perform_in(self, delay: Delay, /, *args: P.args, **kwargs: P.kwargs) -> Push:
         """Push the job, to run after a delay: a timedelta or seconds. Zero is now."""
-        _warn_in_loop("perform_in")
+        client.warn_in_loop(
+            "perform_in", "await the same call behind .aio, as in X.aio.perform_in(…)"
+        )
         return self._later(delay, args, kwargs)
 
     def perform_at(self, moment: Moment, /, *args: P.args, **kwargs: P.kwargs) -> Push:
         """Push the job, to run at a moment: an aware datetime or epoch seconds. The past is now."""
-        _warn_in_loop("perform_at")
+        client.warn_in_loop(
+            "perform_at", "await the same call behind .aio, as in X.aio.perform_at(…)"
+        )
         return self._then(moment, args, kwargs)
 
     def perform_bulk(
@@ -155,7 +159,9 @@ class Pusher(Generic[P]):
         `jitter` spreads the jobs evenly over a duration, from now or from `at`. A batch is checked whole before it is
         written; an error about an item names its index, and the batches before it stay written.
         """
-        _warn_in_loop("perform_bulk")
+        client.warn_in_loop(
+            "perform_bulk", "await the same call behind .aio, as in X.aio.perform_bulk(…)"
+        )
         return self._many(rows, batch_size, jitter, at)
 
     def set(self, **changes: Unpack[SetOptions]) -> Pusher[P]:
@@ -332,7 +338,6 @@ def _pusher(owner: Any) -> Pusher[Any]:
 
 _lock = threading.Lock()
 _pool: tuple[int, ThreadPoolExecutor] | None = None
-_warned = False
 
 
 async def _on_thread(function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
@@ -348,19 +353,3 @@ def _executor() -> ThreadPoolExecutor:
         if _pool is None or _pool[0] != os.getpid():
             _pool = (os.getpid(), ThreadPoolExecutor(_AIO_THREADS, thread_name_prefix="qik-aio"))
         return _pool[1]
-
-
-def _warn_in_loop(call: str) -> None:
-    global _warned  # noqa: PLW0603 - once per process
-    if _warned or "asyncio" not in sys.modules:
-        return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    _warned = True
-    warnings.warn(
-        f"{call} blocks the event loop while Redis answers: await the same call behind .aio, as in X.aio.{call}(…)",
-        RuntimeWarning,
-        stacklevel=3,
-    )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -272,6 +274,7 @@ def current() -> Client:
 
 def push(job: object, args: Sequence[Any], **given: Any) -> Push:
     """Push one job with the default client: the untyped door. See `Client.push`."""
+    warn_in_loop("push", "await asyncio.to_thread(push, …), or the job's own .aio.perform_async(…)")
     return current().push(job, args, **given)
 
 
@@ -311,3 +314,21 @@ def _batches(rows: Iterable[Sequence[Any]], size: int, name: str) -> Iterator[li
     left = iter(rows)
     while batch := list(islice(left, size)):
         yield batch
+
+
+_warned = False
+
+
+def warn_in_loop(call: str, remedy: str) -> None:
+    """Warn, once per process, that a blocking call is made where an event loop runs."""
+    global _warned  # noqa: PLW0603 - once per process
+    if _warned or "asyncio" not in sys.modules:
+        return
+    try:
+        sys.modules["asyncio"].get_running_loop()
+    except RuntimeError:
+        return
+    _warned = True
+    warnings.warn(
+        f"{call} blocks the event loop while Redis answers: {remedy}", RuntimeWarning, stacklevel=3
+    )

@@ -9,8 +9,10 @@ Charge.perform_async(7)
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, Unpack, overload
 
 from qik_core import options, registry
@@ -162,6 +164,7 @@ def _define(
             f"{name}: perform is a generator, which would never run: use def or async def"
         )
     is_async = inspect.iscoroutinefunction(function)
+    module = function.__module__ if owner is None else owner.__module__
     arguments = Arguments.of(
         function,
         name,
@@ -176,7 +179,7 @@ def _define(
         make=_maker(owner)
         if owner is not None
         else lambda context: _Run(function, context, is_async=is_async),
-        origin=(function.__code__.co_filename, qualname),
+        origin=(_file_of(module), qualname),
     )
 
 
@@ -187,3 +190,9 @@ def _maker(owner: type[Job]) -> Callable[[Context], Job]:
         return made
 
     return make
+
+
+def _file_of(module: str) -> str:
+    """Return the file of a module: one that runs as `__main__` and is imported as itself has one file and two names."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return module if file is None else str(Path(file).resolve())

@@ -27,7 +27,8 @@ def register(definition: Definition) -> None:
                     f"two jobs are called {name!r}: {_place(there)} and {_place(definition)}: "
                     "give one of them another name, as in class X(Job, name='Billing::X')"
                 )
-        _forget(definition.origin)
+        for name in [name for name, there in _definitions.items() if _again(there, definition)]:
+            del _definitions[name]  # an alias that the new definition may not have any more
         for name in (definition.name, *definition.aliases):
             _definitions[name] = definition
 
@@ -56,9 +57,8 @@ def scope() -> Iterator[None]:
             _definitions.update(before)
 
 
-def _forget(origin: tuple[str, str]) -> None:
-    for name in [name for name, there in _definitions.items() if there.origin == origin]:
-        del _definitions[name]
+def _again(there: Definition, definition: Definition) -> bool:
+    return (there.name, there.origin) == (definition.name, definition.origin)
 
 
 def _place(definition: Definition) -> str:

@@ -20,7 +20,6 @@ from qik_core import (
     Enqueued,
     Job,
     Payload,
-    calls,
     client,
     job,
     registry,
@@ -244,7 +243,7 @@ def test_aio_leaves_the_loop_free_and_a_cancelled_call_leaves_it_well(raw: redis
 def test_a_blocking_call_in_a_loop_warns_once_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(calls, "_warned", False)
+    monkeypatch.setattr(client, "_warned", False)
 
     async def main() -> None:
         with pytest.warns(RuntimeWarning, match=r"await the same call behind \.aio") as caught:
@@ -252,6 +251,7 @@ def test_a_blocking_call_in_a_loop_warns_once_with_the_remedy(
         assert caught[0].filename == __file__
         TakesInt.perform_async(2)
         TakesInt.perform_bulk([(3,)])
+        qik_core.push(TakesInt, [4])
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -82,6 +82,40 @@ def test_a_class_that_is_defined_again_replaces_itself() -> None:
     assert registry.find("Again") is second.definition
 
 
+def test_classes_made_by_one_function_are_kept_apart_by_their_names() -> None:
+    def define(own: str) -> type[Job]:
+        class Made(Job, name=own):
+            def perform(self) -> None: ...
+
+        return Made
+
+    first, second = define("First"), define("Second")
+
+    assert registry.find("First") is first.definition
+    assert registry.find("Second") is second.definition
+
+
+def test_two_classes_that_inherit_one_perform_clash_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text(
+        "from qik_core import Job\nclass Base(Job):\n    def perform(self) -> None: ...\n"
+    )
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.py").write_text("from base import Base\nclass Child(Base): ...\n")
+    root = Path(__file__).parents[2]
+
+    done = subprocess.run(
+        [sys.executable, "-c", "import one, two"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": f"{root}:{tmp_path}"},
+    )
+
+    assert "two jobs are called 'Child'" in done.stderr
+    assert "one.py" in done.stderr
+    assert "two.py" in done.stderr
+
+
 def test_a_scope_forgets_what_was_registered_in_it() -> None:
     with registry.scope():
 
