@@ -175,16 +175,21 @@ def _victim(stage: Stage) -> tuple[Service, int]:
 
 
 def _runs(stage: Stage) -> list[Open]:
-    """Return the runs that are under way in processes that live, in the order of their start."""
-    runs = (run for run in stage.watch.open_runs() if run.pid not in stage.dead)
+    """Return the runs of pending rows that are under way in processes that live, in the order of their start."""
+    done = stage.watch.done()
+    runs = (
+        run
+        for run in stage.watch.open_runs()
+        if run.pid not in stage.dead and run.document_id not in done
+    )
     return sorted(runs, key=lambda run: run.started)
 
 
 def _death(kind: str, stage: Stage, at: float, child: int) -> Healing:
-    runs = [run for run in stage.watch.open_runs() if run.pid == child]
-    hit = {run.document_id for run in runs}
+    """Note the death of a child. A row that was done already cannot be lost, so it does not count as hit."""
+    hit = {run.document_id for run in _runs(stage) if run.pid == child}
     stage.dead.add(child)
-    return Healing(replace(_fault(kind, at, hit, len(runs)), dead=(child,)), by_run=True)
+    return Healing(replace(_fault(kind, at, hit, len(hit)), dead=(child,)), by_run=True)
 
 
 def _fault(kind: str, at: float, hit: set[int], running: int) -> Fault:

@@ -117,9 +117,8 @@ def _seconds(moment: float | None, since: float) -> str:
 
 def verdict(console: Console, findings: Iterable[Finding]) -> None:
     """Print every line of a verdict, with a mark before each."""
-    table = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings:
-        mark = Text("ok ", style="green") if finding.good else Text("OFF", style="bold red")
-        detail = f"\n{finding.detail}" if finding.detail else ""
-        table.add_row(mark, finding.what, Text(f"{finding.value}{detail}"))
-    console.print(table)
+        mark = Text("ok  ", style="green") if finding.good else Text("OFF ", style="bold red")
+        console.print(mark, f"{finding.what}: ", Text(finding.value), sep="", soft_wrap=True)
+        if finding.detail:
+            console.print(f"    {finding.detail}", soft_wrap=True, markup=False)

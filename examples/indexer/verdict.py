@@ -14,6 +14,9 @@ from examples.indexer.models import Status
 KINDS = ("flush", "lists", "child", "commit", "host")
 """Every demo has one fault of each kind."""
 _SHOWN = 3
+_TOLD = 2.0
+_START = 3.0
+"""Seconds from a flush to the next enqueue, and, beyond a heartbeat, to the next start."""
 _COPIES = 1
 _COPIES_AFTER = 2
 """Most jobs of one row at once: until something is deleted, and from then on."""
@@ -40,6 +43,7 @@ def judge(evidence: Evidence) -> list[Finding]:
         _open_runs(evidence.runs, dead),
         _known(evidence.rows, evidence.runs),
         *(_fault(kind, evidence.faults) for kind in KINDS),
+        _flush(evidence),
         _guard(evidence.runs, evidence.faults),
         *_end(evidence.end),
     ]
@@ -178,6 +182,19 @@ DESCRIPTIONS = {
 
 def _after(moment: float | None, fault: Fault) -> str:
     return "never" if moment is None else f"{moment - fault.at:.1f} s"
+
+
+def _flush(evidence: Evidence) -> Finding:
+    """A flush is promised to be noticed at once, and to hold back starts no longer than a heartbeat and a second."""
+    name = "after the flush"
+    fault = next((fault for fault in evidence.faults if fault.kind == "flush"), None)
+    starts = [run.started for run in evidence.runs if fault and run.started > fault.at]
+    if fault is None or fault.first is None or not starts:
+        return Finding(name, "nothing was told, or nothing was started", good=False)
+    told, started = fault.first - fault.at, min(starts) - fault.at
+    latest = evidence.settings.heartbeat + _START
+    value = f"told again after {told:.1f} s (promised {_TOLD:.1f}), started after {started:.1f} s (promised {latest:.1f})"
+    return Finding(name, value, told <= _TOLD and started <= latest)
 
 
 def _guard(runs: list[Run], faults: list[Fault]) -> Finding:

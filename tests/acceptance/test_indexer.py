@@ -119,6 +119,14 @@ FLAWS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         lambda e: replace(e, faults=[replace(e.faults[0], healed=None), *e.faults[1:]]),
         "fault: Redis emptied",
     ),
+    "a flush that was noticed late": (
+        lambda e: replace(e, faults=[replace(e.faults[0], first=CUT + 2.5), *e.faults[1:]]),
+        "after the flush",
+    ),
+    "a start that was held back for too long after a flush": (
+        lambda e: replace(e, faults=[replace(e.faults[0], at=1.1, first=1.2), *e.faults[1:]]),
+        "after the flush",
+    ),
     "a guard that was never needed": (
         lambda e: replace(e, runs=[run for run in e.runs if run.run != "c"]),
         "runs repeated after their commit",
