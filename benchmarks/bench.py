@@ -41,7 +41,7 @@ class Bench:
         self.redis.flushall()
 
     def run(self, command: Sequence[str], **more: str) -> dict[str, Any]:
-        """Run a command that prints JSON on its last line, and return that.
+        """Run a command that prints one JSON object, and return that.
 
         Raises:
             MeasurementFailed: it exited with something else than 0.
@@ -57,13 +57,12 @@ class Bench:
         )
         if done.returncode:
             raise MeasurementFailed(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
-        return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
+        return cast("dict[str, Any]", json.loads(done.stdout))
 
-    def side(self, kind: str, n: int, argument: object = "", *, database: str = "") -> float:
+    def side(self, kind: str, n: int, argument: object = "") -> float:
         """Return the seconds of one piece of work of `side.py`."""
         command = [sys.executable, "-m", "benchmarks.side", kind, str(n), str(argument)]
-        more = {"DATABASE_URL": database} if database else {}
-        return float(self.run(command, **more)["seconds"])
+        return float(self.run(command)["seconds"])
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0) -> None:
