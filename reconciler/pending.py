@@ -108,9 +108,67 @@ class Takes6(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, F_contra
         """Do the job."""
 
 
+class Function1(Protocol[A_contra]):
+    """A function with `@job` that takes one."""
+
+    __wrapped__: Any
+
+    def __call__(self, a: A_contra, /) -> object:
+        """Do the job."""
+
+
+class Function2(Protocol[A_contra, B_contra]):
+    """A function with `@job` that takes two."""
+
+    __wrapped__: Any
+
+    def __call__(self, a: A_contra, b: B_contra, /) -> object:
+        """Do the job."""
+
+
+class Function3(Protocol[A_contra, B_contra, C_contra]):
+    """A function with `@job` that takes three."""
+
+    __wrapped__: Any
+
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> object:
+        """Do the job."""
+
+
+class Function4(Protocol[A_contra, B_contra, C_contra, D_contra]):
+    """A function with `@job` that takes four."""
+
+    __wrapped__: Any
+
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> object:
+        """Do the job."""
+
+
+class Function5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra]):
+    """A function with `@job` that takes five."""
+
+    __wrapped__: Any
+
+    def __call__(
+        self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /
+    ) -> object:
+        """Do the job."""
+
+
+class Function6(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, F_contra]):
+    """A function with `@job` that takes six."""
+
+    __wrapped__: Any
+
+    def __call__(
+        self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, f: F_contra, /
+    ) -> object:
+        """Do the job."""
+
+
 @overload
 def derive(
-    job: type[Takes1[A]],
+    job: type[Takes1[A]] | Function1[A],
     query: Select[A],
     *,
     args: None = None,
@@ -118,7 +176,7 @@ def derive(
 ) -> Pending[A]: ...
 @overload
 def derive(
-    job: type[Takes2[A, B]],
+    job: type[Takes2[A, B]] | Function2[A, B],
     query: Select[A, B],
     *,
     args: None = None,
@@ -126,7 +184,7 @@ def derive(
 ) -> Pending[A, B]: ...
 @overload
 def derive(
-    job: type[Takes3[A, B, C]],
+    job: type[Takes3[A, B, C]] | Function3[A, B, C],
     query: Select[A, B, C],
     *,
     args: None = None,
@@ -134,7 +192,7 @@ def derive(
 ) -> Pending[A, B, C]: ...
 @overload
 def derive(
-    job: type[Takes4[A, B, C, D]],
+    job: type[Takes4[A, B, C, D]] | Function4[A, B, C, D],
     query: Select[A, B, C, D],
     *,
     args: None = None,
@@ -142,7 +200,7 @@ def derive(
 ) -> Pending[A, B, C, D]: ...
 @overload
 def derive(
-    job: type[Takes5[A, B, C, D, E]],
+    job: type[Takes5[A, B, C, D, E]] | Function5[A, B, C, D, E],
     query: Select[A, B, C, D, E],
     *,
     args: None = None,
@@ -150,7 +208,7 @@ def derive(
 ) -> Pending[A, B, C, D, E]: ...
 @overload
 def derive(
-    job: type[Takes6[A, B, C, D, E, F]],
+    job: type[Takes6[A, B, C, D, E, F]] | Function6[A, B, C, D, E, F],
     query: Select[A, B, C, D, E, F],
     *,
     args: None = None,
@@ -158,7 +216,7 @@ def derive(
 ) -> Pending[A, B, C, D, E, F]: ...
 @overload
 def derive(
-    job: type[Takes1[A]],
+    job: type[Takes1[A]] | Function1[A],
     query: Select[*Ts],
     *,
     args: Callable[[Row[*Ts]], tuple[A]],
@@ -166,7 +224,7 @@ def derive(
 ) -> Pending[*Ts]: ...
 @overload
 def derive(
-    job: type[Takes2[A, B]],
+    job: type[Takes2[A, B]] | Function2[A, B],
     query: Select[*Ts],
     *,
     args: Callable[[Row[*Ts]], tuple[A, B]],
@@ -174,7 +232,7 @@ def derive(
 ) -> Pending[*Ts]: ...
 @overload
 def derive(
-    job: type[Takes3[A, B, C]],
+    job: type[Takes3[A, B, C]] | Function3[A, B, C],
     query: Select[*Ts],
     *,
     args: Callable[[Row[*Ts]], tuple[A, B, C]],
@@ -182,7 +240,7 @@ def derive(
 ) -> Pending[*Ts]: ...
 @overload
 def derive(
-    job: type[Takes4[A, B, C, D]],
+    job: type[Takes4[A, B, C, D]] | Function4[A, B, C, D],
     query: Select[*Ts],
     *,
     args: Callable[[Row[*Ts]], tuple[A, B, C, D]],
@@ -190,7 +248,7 @@ def derive(
 ) -> Pending[*Ts]: ...
 @overload
 def derive(
-    job: type[Takes5[A, B, C, D, E]],
+    job: type[Takes5[A, B, C, D, E]] | Function5[A, B, C, D, E],
     query: Select[*Ts],
     *,
     args: Callable[[Row[*Ts]], tuple[A, B, C, D, E]],
@@ -198,7 +256,7 @@ def derive(
 ) -> Pending[*Ts]: ...
 @overload
 def derive(
-    job: type[Takes6[A, B, C, D, E, F]],
+    job: type[Takes6[A, B, C, D, E, F]] | Function6[A, B, C, D, E, F],
     query: Select[*Ts],
     *,
     args: Callable[[Row[*Ts]], tuple[A, B, C, D, E, F]],

@@ -35,6 +35,8 @@ _CLOCKS: Final = {
 }
 _TIMED_OUT: Final = {"57014", 1969, 3024}  # query_canceled, MariaDB's and MySQL's ER_*_TIMEOUT
 _NO_TABLE: Final = {"42P01", 1146}
+_MISTAKE: Final = {1, 1052, 1054, 1064, 1146, 1305}
+"""Mistakes in a statement that drivers report as if the database were at fault: SQLITE_ERROR, unknown columns."""
 
 
 def clock(dialect: str) -> ColumnElement[float]:
@@ -161,20 +163,24 @@ def translated(engine: Engine) -> Iterator[None]:
 
 
 def _meaning(engine: Engine, error: exc.DBAPIError) -> Exception:
-    code = getattr(error.orig, "sqlstate", None) or next(
-        iter(getattr(error.orig, "args", ()) or ()), None
-    )
+    code = _code(error.orig)
     text = " ".join(str(error.orig).split()) or type(error.orig).__name__
     if code in _TIMED_OUT or text == "interrupted":
         return StatementTimeout(f"{where(engine)}: the statement took too long: {text}")
     if (code in _NO_TABLE or "no such table" in text) and "reconciler_" in text:
         return NotMigrated(f"{where(engine)}: {text}. Run `reconciler upgrade`.")
-    if (
-        isinstance(error, (exc.OperationalError, exc.InterfaceError))
-        or error.connection_invalidated
-    ):
+    away = isinstance(error, (exc.OperationalError, exc.InterfaceError)) and code not in _MISTAKE
+    if away or error.connection_invalidated:
         return SqlUnavailable(f"{where(engine)}: {text:.300}")
     return error
+
+
+def _code(error: object) -> object:
+    """Return the driver's own code: PostgreSQL's SQLSTATE, SQLite's and MariaDB's numbers."""
+    for name in ("sqlstate", "sqlite_errorcode"):
+        if (code := getattr(error, name, None)) is not None:
+            return code
+    return next(iter(getattr(error, "args", None) or ()), None)
 
 
 def where(engine: Engine) -> str:

@@ -67,7 +67,9 @@ def items(query: Any, **options: Any) -> Definition:
     class Work(Job, queue="work", unique_for=3600):
         def perform(self, item_id: int) -> None: ...
 
-    class Items(Reconciler, **{"every": 60, **options}):
+    every = options.pop("every", 60)
+
+    class Items(Reconciler, every=every, **options):
         pending = derive(Work, query, **columns)
 
     return Items.definition
