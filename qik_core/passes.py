@@ -7,16 +7,16 @@ because it always sees the row of a long job as still pending; and it never adds
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qik_core.client import Answers, Client, Plan
 from qik_core.definition import Definition
 from qik_core.jobs import Job
 from qik_core.results import Code
 from qik_core.settings import Wire, current
-from qik_core.store import MOST, Chunk, Epoch, Origin, Store, rolls
+from qik_core.store import Epoch, Origin, Store, rolls
 
 Row = Sequence[Any]
 
@@ -37,10 +37,11 @@ class Passes:
     """
 
     def __init__(self, store: Store | None = None) -> None:
+        settings = current()
         if store is None:
-            settings = current()
             store = Store(settings.redis, milliseconds=settings.wire is Wire.SIDEKIQ8)
         self._store = store
+        self._client = Client(store, settings)
         self._walker = f"pass:{os.getpid()}:{os.urandom(4).hex()}"
 
     def look(self) -> Epoch:
@@ -68,7 +69,9 @@ class Passes:
         versions: Sequence[str] | None = None,
         queue: str | None = None,
     ) -> Told:
-        """Tell these rows; `delays` in seconds, `versions` of 6 characters. Whole chunks of 500 are written or not.
+        """Tell these rows, through the client middleware; `delays` in seconds, `versions` of 6 characters.
+
+        Whole chunks of 500 are written or not.
 
         Raises:
             RowError: a row does not fit `perform`; nothing was written.
@@ -76,18 +79,11 @@ class Passes:
         definition = _definition(job)
         if queue is not None:
             definition = definition.with_options({"queue": queue}, definition.name)
-        codes: list[Code] = []
-        epoch = None
         tags = _encoded(versions)
-        for start in range(0, len(rows), MOST):
-            part = slice(start, start + MOST)
-            late = delays[part] if delays is not None else None
-            pushed = self._store.push(
-                self._chunk(definition, rows[part], late, tags[part] if tags else None)
-            )
-            codes += pushed.codes
-            epoch = pushed.epoch
-        return Told(codes, epoch or self.look())
+        answers = Answers()
+        plan = Plan(origin=Origin.PASS, delays=delays, versions=tags)
+        self._client.send(definition, rows, plan, answers)
+        return Told(answers.codes, answers.epoch or self.look())
 
     def audit(self, queues: Iterable[str]) -> bool:
         """Whether somebody deleted jobs of ours from these queues: their locks must be found by a roll."""
@@ -103,28 +99,6 @@ class Passes:
             )
         finally:
             links.give(link)
-
-    def _chunk(
-        self,
-        definition: Definition,
-        rows: Sequence[Row],
-        delays: Sequence[float] | None,
-        tags: Sequence[bytes] | None,
-    ) -> Chunk:
-        now = time.time()
-        due = None if delays is None else [now + delay for delay in delays]
-        built = definition.build(rows, now, due=due, milliseconds=self._store.milliseconds)
-        return Chunk(
-            queue=definition.queue,
-            jids=built.jids,
-            payloads=built.payloads,
-            digests=built.digests,
-            seconds=definition.unique.seconds if definition.unique else 0,
-            until=definition.unique.until if definition.unique else "success",
-            origin=Origin.PASS,
-            delays=delays,
-            versions=tags,
-        )
 
 
 def _definition(job: type[Job]) -> Definition:

@@ -1,5 +1,6 @@
 -- told: for which keys does a job exist?
 --
+-- KEYS    none
 -- ARGV[1] candidate epoch   [2] digests, 22 characters each   [3] row versions, 6 each, or nothing
 -- returns a character a digest (- none, else the state; - also for a running job of an older row version), epoch
 --

@@ -81,6 +81,13 @@ def test_an_edge_advances_what_a_pass_has_spread_on_another_queue(rig: Rig) -> N
     assert rig.queued("passes") == [jid(1).decode()]
 
 
+def test_an_edge_with_a_time_of_its_own_advances_nothing(rig: Rig) -> None:
+    rig.edge(1, delays=[60.0])
+
+    assert rig.edge(2, keys=[1], delays=[5.0]) == [Code.DUPLICATE_SCHEDULED]
+    assert rig.raw.zcard("schedule") == 1
+
+
 def test_a_pass_never_advances(rig: Rig) -> None:
     rig.edge(1, delays=[60.0])
 

@@ -1,20 +1,21 @@
 -- What a push meets under a lock that exists.
 -- Returns a code (e enqueued, q s r t duplicate, a advanced, d dirtied) and the new record where it changes;
 -- nil where the lock counts as absent; "true" third when the lock is past its window and a roll should look.
-local function meet(rec, jid, pass, version)
+local function meet(rec, job)
   local state, tag = rec:sub(1, 1), rec:sub(3, 8)
-  if rec:sub(19):match("^[^|]+") == jid then return "e" end
+  if rec:sub(19):match("^[^|]+") == job.jid then return "e" end
   local expired = tonumber(rec:sub(9, 18)) < NOW
   if state == "r" then
+    local version = job.version
     local newer = version ~= "------" and tag ~= "------" and version ~= tag
-    if pass and not newer then return "r", nil, expired end
+    if job.pass and not newer then return "r", nil, expired end
     return "d", "r1" .. (version ~= "------" and version or tag) .. rec:sub(9), expired
   end
   if expired then
-    if pass then return state, nil, true end
+    if job.pass then return state, nil, true end
     return nil
   end
-  if state == "s" and not pass then return "a" end
+  if state == "s" and not job.pass and not job.at then return "a" end -- an edge that has a time of its own asks for no other
   return state
 end
 

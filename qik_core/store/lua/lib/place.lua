@@ -25,7 +25,7 @@ end
 local function place(P, i, digest, rec, job)
   local code, changed, expired
   rec = digest and (P.seen[digest] or rec)
-  if rec then code, changed, expired = meet(rec, job.jid, job.pass, job.version) end
+  if rec then code, changed, expired = meet(rec, job) end
   if expired then P.roll = true end
   if code == "a" then code, changed = advance(P, rec, job.seconds) end
   if not code then
