@@ -65,8 +65,7 @@ def decide_unknown(payload: Payload, now: float) -> Decision:
 
     A rolling deploy explains it: again after 30 s, growing to 1 h, for 24 h; then dead.
     """
-    since = payload.get("unknown_at")
-    if isinstance(since, (int, float)) and now - since > _UNKNOWN_FOR:
+    if now - _unknown_since(payload, now) > _UNKNOWN_FOR:
         return Bury()
     count = payload.get("unknown_count")
     tries = count if type(count) is int and 0 <= count < _COUNTABLE else 0
@@ -112,7 +111,7 @@ def unknown(payload: Payload, reason: str, now: float) -> Payload:
     count = payload.get("unknown_count")
     return _without(payload, _STALE).replace(
         unknown_count=count + 1 if type(count) is int else 1,
-        unknown_at=payload.get("unknown_at", now),
+        unknown_at=_unknown_since(payload, now),
         error_class="UnknownJob",
         error_message=reason,
     )
@@ -155,7 +154,7 @@ def message_of(error: BaseException) -> str:
     """Return the message of an error, cut, and safe to write: an error may fail to print itself."""
     try:
         text = str(error)
-    except Exception as second:  # noqa: BLE001 - user code
+    except BaseException as second:  # noqa: BLE001 - user code, and a thread must not end here
         text = f"(its message cannot be printed: {type(second).__name__})"
     return text[:MESSAGE].encode("utf-8", "replace").decode()
 
@@ -171,6 +170,11 @@ def backtrace_of(error: BaseException, wanted: Any) -> str:
     innermost = [line.strip() for line in reversed(lines)]
     kept = innermost if wanted is True else innermost[:wanted]
     return base64.b64encode(zlib.compress(msgspec.json.encode(kept))).decode()
+
+
+def _unknown_since(payload: Payload, now: float) -> float:
+    since = payload.get("unknown_at")
+    return since if type(since) in (int, float) else now
 
 
 def _without(payload: Payload, names: tuple[str, ...]) -> Payload:
