@@ -40,4 +40,4 @@ lock: ## pin anew what pyproject.toml asks for (needs uv)
 	@sh scripts/lock
 
 clean: ## remove .venv, caches and evidence of demos
-	@rm -rf .venv .cache .qik .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .cache .qik .demo .ruff_cache .hypothesis .import_linter_cache
