@@ -1,9 +1,10 @@
 """One worker process: `python -m qik_core.child`, started by a parent.
 
 The order of a life: settings and shared memory from the parent, the application imported, a place in Redis taken; then
-threads for the jobs, the courier, the heartbeat, the poller and the roller, while the main thread waits for signals. At the end: quiet,
-finish what fits into the shutdown time, hand back what has not started, and leave by `os._exit`, because a thread that
-runs a job cannot be ended. The parent's helper returns what was still running.
+threads for the jobs, the courier, the heartbeat, the poller and the roller, while the main thread waits for signals.
+
+The end: quiet, finish what fits into the shutdown time, hand back what has not started, and leave by `os._exit`, because
+a thread that runs a job cannot be ended. The parent's helper returns what was still running.
 """
 
 from __future__ import annotations
