@@ -167,7 +167,10 @@ def _fault(kind: str, faults: list[Fault]) -> Finding:
             good=False,
             detail="the work was over before its turn: use more rows",
         )
-    value = f"hit {len(fault.hit)} rows, {fault.running} running; again after {_after(fault.first, fault)}, healed after {_after(fault.healed, fault)}"
+    value = (
+        f"hit {len(fault.hit)} rows, {fault.running} running;"
+        f" again after {_after(fault.first, fault)}, healed after {_after(fault.healed, fault)}"
+    )
     return Finding(name, value, bool(fault.hit) and fault.healed is not None)
 
 
