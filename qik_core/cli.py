@@ -84,14 +84,7 @@ _redis_url = click.option("--redis-url", metavar="URL", help="Which Redis.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-@main.command()
-@_app
-@click.option("-r", "--require", metavar="MODULE", help="Another way to name APP, as in Sidekiq.")
-@click.option("-p", "--processes", type=int, metavar="N", help="Worker processes (1).")
-@click.option(
-    "-c", "--concurrency", type=int, metavar="N", help="Jobs at once in each process (10)."
-)
-@click.option(
+_queues = click.option(
     "-q",
     "--queue",
     "queues",
@@ -99,6 +92,16 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
     metavar="NAME[,WEIGHT]",
     help="A queue to serve; can be repeated.",
 )
+
+
+@main.command()
+@_app
+@click.option("-r", "--require", metavar="MODULE", help="Another way to name APP, as in Sidekiq.")
+@click.option("-p", "--processes", type=int, metavar="N", help="Worker processes (1).")
+@click.option(
+    "-c", "--concurrency", type=int, metavar="N", help="Jobs at once in each process (10)."
+)
+@_queues
 @click.option(
     "-t",
     "--timeout",
@@ -139,13 +142,16 @@ def work(
 @main.command()
 @_app
 @click.option("-p", "--processes", type=int, metavar="N", help="Worker processes (1).")
+@_queues
 @click.option("--reconcilers/--no-reconcilers", default=True, help="Run reconcilers too (yes).")
-def dev(app: str | None, processes: int | None, *, reconcilers: bool) -> NoReturn:
+def dev(
+    app: str | None, processes: int | None, queues: Sequence[str], *, reconcilers: bool
+) -> NoReturn:
     """Run everything for development: a server, a database, a worker, the reconcilers.
 
     Nothing needs to be installed or started before. What REDIS_URL and DATABASE_URL name is used instead of our own.
     """
-    settings = _load(app=app, processes=processes)
+    settings = _load(app=app, processes=processes, queues=list(queues) or None)
     if settings.app is None:
         raise click.UsageError(_APP_MISSING.format(command="dev"))
     application.check(settings.app)

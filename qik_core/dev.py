@@ -148,7 +148,8 @@ def _redis(settings: Settings) -> Iterator[str]:
 
 def _variables(settings: Settings, redis: str) -> dict[str, str]:
     """Return what the services are told by their environment."""
-    told = {"REDIS_URL": redis, "QIK_PROCESSES": str(settings.processes)}
+    queues = " ".join(f"{name},{weight}" for name, weight in settings.queues)
+    told = {"REDIS_URL": redis, "QIK_PROCESSES": str(settings.processes), "QIK_QUEUES": queues}
     if settings.app is not None:
         told["QIK_APP"] = settings.app
     if "default" not in settings.databases:
