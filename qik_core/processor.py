@@ -18,8 +18,9 @@ from qik_core.context import Context
 from qik_core.definition import Definition
 from qik_core.errors import ArgumentError, Cancelled, MalformedPayload
 from qik_core.middleware import ServerMiddleware, wrap
-from qik_core.payload import Payload, Unique, new_jid
+from qik_core.payload import Payload, Unique, header, new_jid
 from qik_core.store.exchange import Done, Fetched, Kind, Other, Outcome
+from qik_core.store.keys import is_queue
 
 log: Final = logging.getLogger("qik_core.jobs")
 Await = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -61,9 +62,16 @@ class Processor:
         `entered` is told the context of the run just before it begins.
         """
         try:
-            payload = Payload.decode(job.raw)
+            return self._process(job, entered)
         except MalformedPayload as error:
-            return self._malformed(job, error)
+            return self._set_aside(job, str(error))
+        except BaseException as error:
+            log.exception("a job could not be dealt with", extra={"queue": job.queue})
+            reason = f"not dealt with: {retry.class_of(error)}: {retry.message_of(error)}"
+            return self._set_aside(job, reason)
+
+    def _process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
+        payload = Payload.decode(job.raw)
         definition = self._find(payload.class_name)
         if definition is None:
             return self._unknown(
@@ -128,14 +136,15 @@ class Processor:
             job, payload, retry.unknown(payload, reason, now), retry.decide_unknown(payload, now)
         )
 
-    def _malformed(self, job: Fetched, error: MalformedPayload) -> Outcome:
-        jid = new_jid()
+    def _set_aside(self, job: Fetched, reason: str) -> Outcome:
+        """Bury the bytes. What begins with our header held its lock since the fetch, whatever stands behind it."""
+        unique, jid, _ = header(job.raw) or ("-", new_jid(), "")
         log.error(
             "not a job: set aside in the dead set",
-            extra={"jid": jid, "queue": job.queue, "reason": str(error)},
+            extra={"jid": jid, "queue": job.queue, "reason": reason},
         )
-        envelope = retry.set_aside(job.raw, job.queue, str(error), jid, self._now())
-        return Other(job, Kind.DEAD, None, jid, job.queue, envelope.encode())
+        envelope = retry.set_aside(job.raw, job.queue, reason, jid, self._now())
+        return Other(job, Kind.DEAD, Unique.parse(unique), jid, job.queue, envelope.encode())
 
     def _is_late(self, payload: Payload) -> bool:
         expiry = payload.get("expiry")
@@ -156,19 +165,18 @@ class LoopThread:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._start(self._loop.run_forever)
-        return asyncio.run_coroutine_threadsafe(_shielded(work), self._loop).result()
+        result, error = asyncio.run_coroutine_threadsafe(_shielded(work), self._loop).result()
+        if error is not None:
+            raise error
+        return result
 
 
-async def _shielded(work: Coroutine[Any, Any, Any]) -> Any:
+async def _shielded(work: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
     """Keep SystemExit and its like from ending the loop: they are failures of the job."""
     try:
-        return await work
-    except Exception:
-        raise
-    except BaseException as error:
-        raise RuntimeError(
-            f"the job raised {retry.class_of(error)}: {retry.message_of(error)}"
-        ) from error
+        return await work, None
+    except BaseException as error:  # noqa: BLE001 - raised again in the job's own thread
+        return None, error
 
 
 def _done(job: Fetched, payload: Payload) -> Done:
@@ -180,7 +188,7 @@ def _done(job: Fetched, payload: Payload) -> Done:
 def _other(job: Fetched, before: Payload, after: Payload, decision: retry.Decision) -> Other:
     if not after.jid:
         after = after.replace(jid=new_jid())
-    if "queue" not in after.fields:
+    if not is_queue(after.get("queue")):
         after = after.replace(queue=job.queue)
     unique, again = before.unique, retry.fresh(before).encode()
     match decision:

@@ -38,13 +38,18 @@ _QUEUE = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _HOLDER: Final = 6
 
 
+def is_queue(name: object) -> bool:
+    """Whether this can be a queue's name."""
+    return type(name) is str and _QUEUE.fullmatch(name) is not None
+
+
 def check_queue(name: object) -> str:
     """Return a queue's name if it can be one.
 
     Raises:
         DefinitionError: not a string of 1 to 128 characters among A-Z a-z 0-9 _ . : -
     """
-    if type(name) is not str or _QUEUE.fullmatch(name) is None:
+    if type(name) is not str or not is_queue(name):
         raise DefinitionError(
             f"queue {name!r:.80} cannot be a name: use 1 to 128 of A-Z a-z 0-9 _ . : -"
         )

@@ -1,0 +1,61 @@
+"""Jobs that do what a test says, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qik_core import Job, registry
+from qik_core.context import Context
+from qik_core.definition import Definition
+from qik_core.middleware import ServerMiddleware
+from qik_core.payload import Payload
+from qik_core.processor import Processor
+from qik_core.store.exchange import Fetched, Kind, Other, Outcome
+
+NOW = 1_800_000_000.0
+LOCK = "abcdefghijklmnopqrstuvS60"
+
+
+def job_that(act: Callable[[Job, int], object], **options: Any) -> Definition:
+    """A registered job class whose `perform` does this."""
+
+    class Acts(Job, **options):
+        def perform(self, n: int) -> None:
+            act(self, n)
+
+    return Acts.definition
+
+
+def fetched(**fields: Any) -> Fetched:
+    whole = {"qik": "-", "jid": "j1", "queue": "low", "class": "Acts", "args": [7], **fields}
+    kept = {name: value for name, value in whole.items() if value is not None}
+    return Fetched(b"1.1", json.dumps(kept, separators=(",", ":")).encode(), "low")
+
+
+def process(
+    job: Fetched,
+    *,
+    middleware: Sequence[ServerMiddleware] = (),
+    entered: Callable[[Context], None] = lambda _: None,
+    wait: Callable[[Any], Any] = lambda _: None,
+) -> Outcome:
+    processor = Processor(
+        find=registry.find, wait=wait, now=lambda: NOW, dice=lambda: 0.0, middleware=middleware
+    )
+    return processor.process(job, entered)
+
+
+def other(outcome: Outcome, kind: Kind) -> Payload:
+    """What stands in the retry or dead set, after a look at the outcome's kind."""
+    assert isinstance(outcome, Other)
+    assert outcome.kind is kind
+    return Payload.decode(outcome.payload) if outcome.payload else Payload({})
+
+
+def raising(error: BaseException) -> Callable[[Job, int], object]:
+    def act(job: Job, n: int) -> None:
+        raise error
+
+    return act
