@@ -76,12 +76,16 @@ def test_the_timeout_holds_for_an_engine_in_autocommit(postgres_url: str) -> Non
 
 
 def test_an_error_rolls_a_write_back(home: Engine) -> None:
-    row = {"id": 1, "state": "pending", "rank": 0, "version": 1}
+    twice = insert(Item).values([{"id": 1, "state": "pending", "rank": 0, "version": 1}] * 2)
+    once = insert(Item).values(id=2, state="pending", rank=0, version=1)
 
-    with pytest.raises(exc.IntegrityError), sql.writing(home) as connection:
-        connection.execute(insert(Item).values(row)) and connection.execute(
-            insert(Item).values(row)
-        )
+    def write() -> None:
+        with sql.writing(home) as connection:
+            connection.execute(once)
+            connection.execute(twice)
+
+    with pytest.raises(exc.IntegrityError):
+        write()
 
     with sql.reading(home, 1.0) as connection:
         assert connection.execute(select(Item.id)).all() == []
