@@ -117,7 +117,7 @@ class Arguments:
     Annotations are looked up at definition; those that name something defined further down, at the first use.
     """
 
-    __slots__ = ("_find", "_parameters", "_unique", "defaults", "least", "names", "owner")
+    __slots__ = ("_find", "_loads", "_parameters", "_unique", "defaults", "least", "names", "owner")
 
     def __init__(
         self,
@@ -132,6 +132,7 @@ class Arguments:
         self._find = find
         self._unique: tuple[int, ...] | None = None
         self._parameters: tuple[Parameter, ...] | None = None
+        self._loads: tuple[tuple[Callable[[Any, str], Any], str], ...] = ()
 
     @classmethod
     def of(
@@ -285,11 +286,17 @@ class Arguments:
         Raises:
             ArgumentError: too few or too many, or a value that is not of the annotated type.
         """
-        values = self.bind(args, {})
+        if not self._loads:
+            self._loads = tuple((each.codec.load, each.path) for each in self.parameters)
         given = len(args)
+        if given == len(self.names):  # by far the most frequent: defaults are filled in at the push
+            return [
+                load(value, path) for (load, path), value in zip(self._loads, args, strict=True)
+            ]
+        values = self.bind(args, {})
         return [
-            each.codec.load(value, each.path) if place < given else value
-            for place, (each, value) in enumerate(zip(self.parameters, values, strict=True))
+            load(value, path) if place < given else value
+            for place, ((load, path), value) in enumerate(zip(self._loads, values, strict=True))
         ]
 
     # --- inside --------------------------------------------------------------

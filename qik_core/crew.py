@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
@@ -102,6 +103,7 @@ class Crew:
 
     def _work(self, slot: int) -> None:
         mark = self._markers[slot]
+        enter = partial(self._contexts.__setitem__, slot)
         while True:
             try:
                 job = self.pocket.popleft()
@@ -116,7 +118,7 @@ class Crew:
             self._busy[slot] = job
             mark(job.field)
             self._runs[slot] += 1
-            outcome = self._process(job, lambda context: self._contexts.__setitem__(slot, context))
+            outcome = self._process(job, enter)
             if self._forked:
                 os._exit(0)
             self._seconds[slot] += time.monotonic() - began
