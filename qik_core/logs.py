@@ -8,11 +8,19 @@ import time
 from typing import Final
 
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {
+# C0, DEL and C1; then what breaks lines or turns the direction of writing.
+_BYTES: Final = (*range(32), *range(127, 160))
+_WIDE: Final = (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_CONTROL: Final = {
+    **{code: f"\\x{code:02x}" for code in _BYTES},
+    **{code: f"\\u{code:04x}" for code in _WIDE},
+    9: "\\t",
     10: "\\n",
     13: "\\r",
-    9: "\\t",
 }
+# Indented, so that an error's message cannot begin a line that looks like an event.
+_IN_TRACES: Final = {**_CONTROL, 9: "\t", 10: "\n  "}
+_LONGEST: Final = 20_000  # characters of a traceback; an error's message may have any length
 
 
 class Line(logging.Formatter):
@@ -29,7 +37,13 @@ class Line(logging.Formatter):
         )
         line = f"{at}.{int(record.msecs):03d}Z {record.levelname} {record.process} {record.getMessage()}{fields}"
         line = line.translate(_CONTROL)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return line + _trace(self.formatException(record.exc_info)) if record.exc_info else line
+
+
+def _trace(text: str) -> str:
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
+    return f"\n{text}".translate(_IN_TRACES)
 
 
 def set_up(level: str) -> None:
