@@ -63,6 +63,7 @@ class Heartbeat:
         self._acknowledged = clock()
         self._rtt = 0
         self._watch = Watch(limits)
+        self._census = recovery.Census()
         self.on_roll: Callable[[], None] = lambda: None
         """Called when somebody asks for a roll."""
         courier.fell_silent = self._fell_silent
@@ -133,9 +134,11 @@ class Heartbeat:
                 )
 
     def _look_for_the_lost(self) -> None:
-        found = recovery.beats(self._link)
+        found = self._census.look(self._link)
         found.pop(self._courier.store.identity, None)
         for identity in self._watch.convict(found, time.monotonic()):
+            if not recovery.holds_something(self._link, identity):
+                continue
             if recovery.fence(self._link, identity, found[identity]):
                 count = recovery.recover(self._link, identity, self._candidate)
                 log.warning(

@@ -6,7 +6,7 @@ has moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from qik_core.store import keys
@@ -19,22 +19,45 @@ SURE: Final = b"sure"
 """For `fence`: the caller has seen the end of the process, as its parent does."""
 NO_BEAT: Final = b"-"
 _STEP: Final = 100
+_PAGE: Final = 1000
+_HOLDERS: Final = b"qik:[rw]*:*"  # working and recovering hashes; what else matches is filtered
 
 
-def beats(link: Link) -> dict[str, bytes]:
-    """Return every process that may hold jobs, with its last beat as Redis writes it (`-` without one)."""
-    found: dict[str, bytes] = {}
-    for prefix in (keys.WORKING_PREFIX, keys.RECOVERING_PREFIX):
-        found |= {key[len(prefix) :].decode(): NO_BEAT for key in _scan(link, prefix)}
-    rows = link.call("ZRANGE", keys.ALIVE, 0, -1, "WITHSCORES")
-    found |= {identity.decode(): beat for identity, beat in zip(rows[::2], rows[1::2], strict=True)}
-    return found
+class Census:
+    """Who may hold jobs, and when each was last heard of. One per process that looks.
+
+    `qik:alive` names nearly everybody. A working hash whose process is missing there (somebody deleted it) is found by a
+    slow SCAN, a page a look: a database may hold millions of keys of others.
+    """
+
+    def __init__(self) -> None:
+        self._cursor = b"0"
+        self._found: set[str] = set()
+        self._finding: set[str] = set()
+
+    def look(self, link: Link) -> dict[str, bytes]:
+        """Return every process that is known of, with its last beat as Redis writes it (`-` without one)."""
+        self._cursor, names = link.call("SCAN", self._cursor, "MATCH", _HOLDERS, "COUNT", _PAGE)
+        self._finding.update(filter(None, map(_identity, names)))
+        if self._cursor == b"0":
+            self._found, self._finding = self._finding, set()
+        beats = dict.fromkeys(self._found | self._finding, NO_BEAT)
+        rows = link.call("ZRANGE", keys.ALIVE, 0, -1, "WITHSCORES")
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        return beats | {identity.decode(): beat for identity, beat in pairs}
 
 
-def is_fenced(link: Link, identity: str) -> bool:
-    """Whether a process was shut out already and nothing of it is left to recover."""
-    mark = link.call("HGET", keys.working(identity), "#")
-    return mark == b"fenced" and not link.call("EXISTS", keys.recovering(identity))
+def holds_something(link: Link, identity: str) -> bool:
+    """Whether there is anything of this process to fence or to recover."""
+    if link.call("EXISTS", keys.recovering(identity)):
+        return True
+    mark, beat = (
+        link.call("HGET", keys.working(identity), "#"),
+        link.call("ZSCORE", keys.ALIVE, identity),
+    )
+    return mark != b"fenced" and (
+        beat is not None or link.call("EXISTS", keys.working(identity)) == 1
+    )
 
 
 def fence(link: Link, identity: str, beat: bytes) -> bool:
@@ -73,18 +96,22 @@ def recover(
     return total
 
 
-def _scan(link: Link, prefix: bytes) -> Iterator[bytes]:
+def holders(link: Link) -> list[bytes]:
+    """Return the working hashes of all processes, also of those that only have a recovering one, for the end of a roll."""
+    found: set[str] = set()
     cursor = b"0"
     while True:
-        cursor, found = link.call("SCAN", cursor, "MATCH", prefix + b"*", "COUNT", 1000)
-        yield from found
+        cursor, names = link.call("SCAN", cursor, "MATCH", _HOLDERS, "COUNT", _PAGE)
+        found.update(filter(None, map(_identity, names)))
         if cursor == b"0":
-            return
+            return [keys.working(identity) for identity in sorted(found)]
 
 
-def holders(link: Link) -> list[bytes]:
-    """Return the working and recovering hashes that exist, for the end of a roll."""
-    return [*_scan(link, keys.WORKING_PREFIX), *_scan(link, keys.RECOVERING_PREFIX)]
+def _identity(key: bytes) -> str:
+    for prefix in (keys.WORKING_PREFIX, keys.RECOVERING_PREFIX):
+        if key.startswith(prefix):
+            return key[len(prefix) :].decode("utf-8", "replace")
+    return ""
 
 
 def tally(link: Link) -> Mapping[str, int]:

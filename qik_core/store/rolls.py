@@ -30,6 +30,7 @@ class Roll:
         self._candidate = candidate
         self._walker = walker
         self._generation = ""
+        self._holders: list[bytes] = []
 
     def begin(self) -> bool:
         """Make the new generation, or take up the one that stands; False when another process walks."""
@@ -47,9 +48,10 @@ class Roll:
 
         -1: somebody has not beaten yet; -2: the generation changed.
         """
-        left: int = self._link.run(
-            "roll_end", holders(self._link), (self._candidate.text, self._generation, self._walker)
-        )
+        if not self._holders:  # who comes later begins in the new generation
+            self._holders = holders(self._link)
+        args = (self._candidate.text, self._generation)
+        left: int = self._link.run("roll_end", self._holders, args)
         return left
 
     def _sources(self) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 -- roll_end: when everybody has beaten in the new generation, drop the previous one and what is left in it.
 --
--- KEYS    qik:working:* and qik:recovering:* hashes, as the caller found them
--- ARGV[1] candidate epoch   [2] generation   [3] who walks   [4] prefix length: identities start behind it
+-- KEYS    working hashes of all processes, as the caller found them
+-- ARGV[1] candidate epoch   [2] generation
 -- returns how many locks had no job behind them; -1 not yet; -2 the generation changed
 --
 -- Why a script: the check of every holder and the end of the old generation must be one step.
@@ -11,17 +11,12 @@ redis.call("DEL", K.never)
 local E = open_epoch(ARGV[1])
 if E.gen ~= ARGV[2] or E.prev == "-" then return -2 end
 local waiting = {}
-for _, key in ipairs(KEYS) do
-  if key:sub(1, #K.recovering) == K.recovering then
-    if redis.call("EXISTS", key) == 1 then return -1 end
-  else
-    waiting[key] = true
-  end
-end
+for _, key in ipairs(KEYS) do waiting[key] = true end
 for _, identity in ipairs(redis.call("ZRANGE", K.alive, 0, -1)) do waiting[K.working .. identity] = true end
 for key in pairs(waiting) do
   local seen = redis.call("HMGET", key, "#", "@")
   if seen[1] and seen[1] ~= "fenced" and seen[2] ~= E.gen then return -1 end
+  if redis.call("EXISTS", K.recovering .. key:sub(#K.working + 1)) == 1 then return -1 end
 end
 local left = redis.call("HLEN", K.unique .. E.prev) - 1
 redis.call("UNLINK", K.unique .. E.prev)

@@ -5,6 +5,7 @@ import pytest
 from qik_core.store import recovery
 from qik_core.store.exchange import Status
 from tests.qik_core.store.rig import Rig, done, jid
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.every_server
 
@@ -15,7 +16,9 @@ def test_a_fenced_process_can_neither_settle_fetch_beat_nor_assert(rig: Rig) -> 
     job = frozen.fetch(want=1)[0]
     frozen.beat()
 
-    assert recovery.fence(rig.link, frozen.identity, recovery.beats(rig.link)[frozen.identity])
+    assert recovery.fence(
+        rig.link, frozen.identity, recovery.Census().look(rig.link)[frozen.identity]
+    )
     assert frozen.exchange(done(job)).status is Status.FENCED
     assert frozen.beat() is None
     assert frozen.store.hold(rig.link, (), mark="1:0") is None
@@ -25,7 +28,7 @@ def test_a_fenced_process_can_neither_settle_fetch_beat_nor_assert(rig: Rig) -> 
 def test_a_process_that_has_beaten_since_is_not_fenced(rig: Rig) -> None:
     worker = rig.worker()
     worker.beat()
-    seen = recovery.beats(rig.link)[worker.identity]
+    seen = recovery.Census().look(rig.link)[worker.identity]
     worker.beat()
 
     assert not recovery.fence(rig.link, worker.identity, seen)
@@ -40,7 +43,7 @@ def test_recovery_returns_every_job_under_its_own_lock(rig: Rig) -> None:
 
     assert recovery.recover(rig.link, lost.identity, rig.store.candidate) == 3
     assert recovery.recover(rig.link, lost.identity, rig.store.candidate) == 0
-    assert recovery.is_fenced(rig.link, lost.identity)
+    assert not recovery.holds_something(rig.link, lost.identity)
     heir = rig.worker("host:2:heir")
     heir.exchange(*[done(job) for job in heir.fetch()])
     assert rig.locks() == 0
@@ -116,3 +119,21 @@ def test_a_process_leaves_only_with_empty_hands(rig: Rig) -> None:
     worker.exchange(done(job), want=0)
     assert worker.store.leave(rig.link, ["default"])
     assert worker.identity.encode() not in rig.raw.smembers("processes")
+
+
+def test_the_census_finds_whom_alive_has_lost_a_page_at_a_time(rig: Rig) -> None:
+    for number in range(3000):
+        rig.raw.set(f"other:{number}", 1)
+    rig.edge(1)
+    lost = rig.worker("host:1:lost")
+    lost.fetch()
+    lively = rig.worker("host:2:lively")
+    lively.beat()
+
+    census = recovery.Census()
+    seen = eventually(lambda: "host:1:lost" in (seen := census.look(rig.link)) and seen)
+    assert isinstance(seen, dict)
+    assert seen["host:1:lost"] == recovery.NO_BEAT
+    assert seen["host:2:lively"] != recovery.NO_BEAT
+    assert recovery.holds_something(rig.link, "host:1:lost")
+    assert not recovery.holds_something(rig.link, "host:3:never")
