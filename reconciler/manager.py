@@ -49,7 +49,6 @@ class Manager:
     ) -> None:
         self.holder = identity()
         home = engines.home()
-        self._engines = engines
         self._leases = Leases(home, [each.name for each in definitions], lease, holder=self.holder)
         ledger = Ledger(home, self.holder)
         watch = Watch(seam)
@@ -122,7 +121,6 @@ class Manager:
         release = Thread(target=self._release, daemon=True)
         release.start()
         release.join(GRACE / 2)
-        self._engines.dispose()
         log.info("reconcilers ended", extra={"holder": self.holder})
 
     def _release(self) -> None:

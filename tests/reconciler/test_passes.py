@@ -300,7 +300,7 @@ def test_redis_being_away_fails_the_pass_and_the_ledger_says_so(
     home: Engine, tools: Tools, redis_server: Embedded
 ) -> None:
     fill(home, [1])
-    redis_server.stop()
+    redis_server.kill()
 
     report = run(items(PENDING), tools)
 

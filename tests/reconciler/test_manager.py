@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, literal_column, select
+
+from qik_core.embedded import Embedded
+from qik_core.passes import Passes, Told
+from reconciler import runner
+from reconciler.definition import Definition
+from reconciler.engines import Engines
+from reconciler.errors import NotMigrated
+from reconciler.manager import Manager
+from reconciler.report import Outcome, Report
+from reconciler.tables import lease, passes
+from tests.reconciler.shop import Item, change, fill, items
+from tests.waiting import eventually, never
+
+PENDING = select(Item.id).where(Item.state == "pending")
+
+
+class Running:
+    """A manager on a thread of the test, and what its passes reported."""
+
+    def __init__(
+        self, definitions: Sequence[Definition], engines: Engines, seam: Passes, ttl: float
+    ) -> None:
+        self.reports: list[Report] = []
+        self.manager = Manager(definitions, engines, seam, lease=ttl, told=self.reports.append)
+        self.well: bool | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        self.well = self.manager.run()
+
+    def stop(self) -> None:
+        self.manager.stop()
+        self.thread.join(15.0)
+        assert not self.thread.is_alive()
+
+    def ended(self, name: str = "Items") -> list[Outcome]:
+        return [each.outcome for each in self.reports if each.reconciler == name]
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(engines: Engines, home: Engine, seam: Passes) -> Iterator[Start]:
+    """Starts managers, and stops them at the end of the test."""
+    started: list[Running] = []
+
+    def begin(*definitions: Definition, ttl: float = 30.0, seam_: Passes | None = None) -> Running:
+        started.append(Running(definitions, engines, seam_ or seam, ttl))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        each.stop()
+
+
+def test_a_pass_runs_at_once_and_then_every_so_often(home: Engine, start: Start) -> None:
+    fill(home, range(1, 11))
+    running = start(items(PENDING, every=0.2))
+
+    eventually(lambda: len(running.reports) > 2)
+    assert running.reports[0].codes == {"enqueued": 10}
+
+
+def test_new_rows_are_told_by_the_next_pass(home: Engine, start: Start, raw: Any) -> None:
+    start(items(PENDING, every=0.2))
+    eventually(lambda: raw.exists("qik:epoch"))
+    fill(home, [1])
+
+    eventually(lambda: raw.llen("queue:work") == 1)
+
+
+def test_after_a_flush_idle_reconcilers_run_within_two_seconds(
+    home: Engine, start: Start, raw: Any
+) -> None:
+    fill(home, range(1, 101))
+    start(items(PENDING, every=3600))
+    eventually(lambda: raw.llen("queue:work") == 100)
+
+    raw.flushall()
+
+    eventually(lambda: raw.llen("queue:work") == 100, 2.0)
+
+
+def test_a_pass_under_way_at_a_flush_begins_again_from_the_bottom(
+    home: Engine, start: Start, seam: Passes, raw: Any
+) -> None:
+    fill(home, range(1, 51))
+    flushes = iter([True])
+
+    class Flushing(Passes):
+        def push(self, *args: Any, **options: Any) -> Told:
+            told = super().push(*args, **options)
+            if raw.llen("queue:work") == 30 and next(flushes, False):
+                raw.flushall()
+            return told
+
+    running = start(items(PENDING, every=3600, batch_size=10), seam_=Flushing(seam._store))
+
+    eventually(lambda: Outcome.COMPLETED in running.ended())
+    assert running.ended()[:2] == [Outcome.RESTARTED, Outcome.COMPLETED]
+    assert raw.llen("queue:work") == 50
+
+
+def test_one_broken_reconciler_does_not_stop_the_others(home: Engine, start: Start) -> None:
+    fill(home, range(1, 11))
+    good = items(PENDING, every=0.2)
+    bad = items(select(Item.id).where(literal_column("gone") == 1), every=0.2, name="Broken")
+    running = start(good, bad)
+
+    eventually(lambda: len(running.ended()) > 2 and running.ended("Broken"))
+    assert set(running.ended()) == {Outcome.COMPLETED}
+    assert set(running.ended("Broken")) == {Outcome.FAILED}
+
+
+def test_one_hanging_reconciler_does_not_hold_up_the_others(
+    home: Engine, start: Start, seam: Passes
+) -> None:
+    fill(home, range(1, 11))
+    gate = threading.Event()
+
+    class Hanging(Passes):
+        def push(self, job: Any, rows: Any, **options: Any) -> Told:
+            if options.get("queue") == "slow":
+                gate.wait(10.0)
+            return super().push(job, rows, **options)
+
+    good = items(PENDING.where(Item.id < 6), every=0.2)
+    slow = items(PENDING.where(Item.id > 5), every=0.2, name="Slow", queue="slow")
+    running = start(good, slow, seam_=Hanging(seam._store))
+
+    eventually(lambda: len(running.ended()) > 2)
+    assert running.ended("Slow") == []
+    gate.set()
+
+
+def test_a_failed_pass_is_tried_again_soon(
+    home: Engine, start: Start, redis_server: Embedded, raw: Any
+) -> None:
+    fill(home, [1])
+    redis_server.kill()
+    running = start(items(PENDING, every=3600))
+    eventually(lambda: Outcome.FAILED in running.ended(), 15.0)
+
+    redis_server.restart()
+
+    eventually(lambda: Outcome.COMPLETED in running.ended(), 10.0)
+
+
+def test_of_two_processes_one_runs_a_reconciler_and_the_other_takes_over(
+    home: Engine, start: Start
+) -> None:
+    one = start(items(PENDING, every=0.2), ttl=3.0)
+    eventually(lambda: one.reports)
+    two = start(items(PENDING, every=0.2), ttl=3.0)
+    never(lambda: two.reports, 0.7)
+
+    one.stop()
+
+    eventually(lambda: two.reports, 3.0)
+
+
+def test_a_stopping_process_gives_its_leases_back(home: Engine, start: Start) -> None:
+    running = start(items(PENDING, every=0.2))
+    eventually(lambda: running.reports)
+
+    running.stop()
+
+    with home.connect() as connection:
+        assert connection.execute(select(lease.c.holder)).scalars().all() == [None]
+    assert running.well is True
+
+
+def test_a_pass_under_way_ends_as_deposed_when_the_process_stops(
+    home: Engine, start: Start, seam: Passes
+) -> None:
+    fill(home, range(1, 1_001))
+
+    class Slow(Passes):
+        def push(self, *args: Any, **options: Any) -> Told:
+            threading.Event().wait(0.05)
+            return super().push(*args, **options)
+
+    running = start(items(PENDING, every=3600, batch_size=10), seam_=Slow(seam._store))
+    eventually(lambda: _begun(home))
+    began = time.monotonic()
+
+    running.stop()
+
+    assert time.monotonic() - began < 5.0
+    assert running.ended() == [Outcome.DEPOSED]
+
+
+def test_a_process_whose_pass_hangs_ends_to_be_replaced(
+    home: Engine, start: Start, seam: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(home, [1])
+    monkeypatch.setattr(runner, "STUCK", -9.0)
+    gate = threading.Event()
+
+    class Hanging(Passes):
+        def push(self, *args: Any, **options: Any) -> Told:
+            gate.wait(30.0)
+            return super().push(*args, **options)
+
+    running = start(items(PENDING, every=3600), seam_=Hanging(seam._store))
+    running.thread.join(20.0)
+    gate.set()
+
+    assert running.well is False
+
+
+def test_a_clock_that_was_set_makes_everybody_run(
+    home: Engine, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start(items(PENDING, every=3600))
+    eventually(lambda: running.reports)
+    count = len(running.reports)
+
+    monkeypatch.setattr("reconciler.manager.time", lambda: time.time() - 3600)
+
+    eventually(lambda: len(running.reports) > count, 5.0)
+
+
+def test_a_database_without_our_tables_is_said_at_the_start(engines: Engines, seam: Passes) -> None:
+    manager = Manager([items(PENDING)], engines, seam, lease=30.0)
+
+    with pytest.raises(NotMigrated, match="reconciler upgrade"):
+        manager.run()
+
+
+def test_a_row_that_is_done_is_not_told_again(home: Engine, start: Start, raw: Any) -> None:
+    fill(home, [1, 2])
+    change(home, 1, state="done")
+    running = start(items(PENDING, every=0.1))
+    eventually(lambda: len(running.reports) > 2)
+
+    assert raw.llen("queue:work") == 1
+
+
+def _begun(home: Engine) -> bool:
+    with home.connect() as connection:
+        return bool(connection.execute(select(passes.c.id)).all())
