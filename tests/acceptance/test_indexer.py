@@ -37,7 +37,7 @@ def good(tmp_path: Path) -> Evidence:
     runs = [
         Run("a", 1, "j1", 10, 1.0, 2.0, applied=True),
         Run("b", 2, "j2", DEAD, 5.0, 6.0, applied=True),
-        Run("c", 2, "j2", 10, 8.0, 9.0, applied=False),
+        Run("c", 2, "j2", 10, 8.5, 9.0, applied=False),
         Run("d", 1, "j3", DEAD, 6.5, None, applied=None),
     ]
     faults = [
