@@ -57,7 +57,7 @@ def drain(system: System, bench: Bench, n: int, round_: int) -> tuple[float, tup
     bench.fresh()
     files = Files(bench.folder / f"drain-{system.name}-{round_}")
     system.fill(bench, n)
-    with _worker(system, bench, n, files):
+    with worker(system, bench, n, files):
         wait_for(lambda: system.ready(bench, files), f"{system.name}'s worker: see {files.log}")
         began = time.monotonic()
         system.release(bench)
@@ -70,7 +70,8 @@ def drain(system: System, bench: Bench, n: int, round_: int) -> tuple[float, tup
 
 
 @contextlib.contextmanager
-def _worker(system: System, bench: Bench, n: int, files: Files) -> Iterator[None]:
+def worker(system: System, bench: Bench, n: int, files: Files) -> Iterator[None]:
+    """Run a worker of this system that counts to n, until the block ends."""
     environment = bench.environment(
         BENCH_N=str(n), BENCH_DONE=str(files.done), BENCH_READY=str(files.ready)
     )
@@ -95,13 +96,14 @@ class Qik:
     name = OURS
 
     def __init__(self) -> None:
-        self._last = 0
+        self.last = 0
+        """The job that is pushed when the worker is released."""
 
     def fill(self, bench: Bench, n: int) -> None:
         """Put all jobs but the last into a paused queue."""
         bench.redis.sadd("paused", QUEUE)
         bench.side("bulk", n - 1)
-        self._last = n - 1
+        self.last = n - 1
         configure(redis=bench.redis_url)
 
     def command(self) -> Sequence[str]:
@@ -117,7 +119,7 @@ class Qik:
     def release(self, bench: Bench) -> None:
         """Take the pause away and push the last job, which wakes the worker."""
         bench.redis.srem("paused", QUEUE)
-        Noop.perform_async(self._last)
+        Noop.perform_async(self.last)
 
     def ask(self, bench: Bench, file: Path) -> None:
         """Push the job that writes down what the worker has counted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from benchmarks import checks, sidekiq
 from benchmarks.bench import ROOT, Bench
 from benchmarks.report import LIMIT, OURS, Measure, Results
 from benchmarks.workers import Qik, drain
+from qik_core import settings
 from tests import servers
 
 
@@ -54,8 +56,9 @@ def test_what_was_wrong_in_any_round_makes_the_case_void() -> None:
 
 
 @pytest.fixture
-def bench(redis_url: str, raw: redis.Redis, tmp_path: Path) -> Bench:
-    return Bench(redis_url, tmp_path, raw)
+def bench(redis_url: str, raw: redis.Redis, tmp_path: Path) -> Iterator[Bench]:
+    yield Bench(redis_url, tmp_path, raw)
+    settings.use(None)  # a drain makes the bench's server that of this process
 
 
 def test_pushes_that_are_all_there_pass(bench: Bench) -> None:
