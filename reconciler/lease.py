@@ -44,6 +44,7 @@ class Change:
     """What one renewal changed."""
 
     taken: Sequence[str]
+    """Held now and not trusted just before: what was asked of them meanwhile was not done."""
     lost: Sequence[str]
 
 
@@ -102,13 +103,13 @@ class Leases:
         except BaseException:
             self.forget()
             raise
+        answered = self._now()
+        trusted = {name: held.term for name, held in before.items() if answered < held.until}
         kept = {name: Held(term, began + self._trusted) for name, term in terms.items()}
         with self._lock:
             self._held = kept
         return Change(
-            taken=[
-                name for name in kept if name not in before or kept[name].term != before[name].term
-            ],
+            taken=[name for name, held in kept.items() if trusted.get(name) != held.term],
             lost=[name for name in before if name not in kept],
         )
 

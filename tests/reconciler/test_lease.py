@@ -114,6 +114,18 @@ def test_trust_ends_by_our_own_clock_before_the_lease_does(home: Engine) -> None
     assert one.term("a") is None
 
 
+def test_a_lease_that_was_not_trusted_for_a_while_counts_as_taken_again(home: Engine) -> None:
+    clock = Watch()
+    one = leases(home, "one", ttl=30.0, now=clock)
+    one.renew()
+
+    clock.now += 60.0
+    change = one.renew()
+
+    assert sorted(change.taken) == NAMES
+    assert one.term("a") == 1
+
+
 def test_a_renewal_that_fails_steps_down_from_everything(home: Engine) -> None:
     one = leases(home, "one")
     one.renew()
