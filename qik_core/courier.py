@@ -12,7 +12,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,6 +77,7 @@ class Courier:
         self._sequence = 0
         self._sent: Sent | None = None
         self._unsent: list[Outcome] = []
+        self._returning: list[Fetched] = []
         self._superseded: set[bytes] = set()
         self._pace = Pace(self.crew)
         self._epoch: Epoch | None = None
@@ -135,6 +136,8 @@ class Courier:
         """Another run holds the keys of these jobs: do not start them, stop them at their next checkpoint."""
         with self._lock:
             self._superseded |= fields
+            self.crew.pocket.extendleft(self._not_superseded(self.crew.empty_pocket()))
+        self.crew.call(len(self.crew.pocket))
         self.crew.cancel(fields)
         self.ring()
 
@@ -155,6 +158,8 @@ class Courier:
     def _step(self) -> None:
         if self._fenced:
             self._come_back()
+        if self._returning:
+            self._give_back()
         if self._sent is None:
             self._gather()
             if not self._is_due():
@@ -168,8 +173,6 @@ class Courier:
         self._unsent += [
             done.popleft() for _ in range(min(len(done), 2 * MOST - len(self._unsent)))
         ]
-        if self._superseded:
-            self._drop_superseded()
 
     def _is_due(self) -> bool:
         now = time.monotonic()
@@ -227,12 +230,15 @@ class Courier:
             self._sent = None
             if answer.status is not Status.IDLE:
                 self._sequence = sent.sequence
+            if answer.jobs:
+                self._fill(answer.jobs)
         if answer.superseded:
             log.warning("superseded copies dropped", extra={"count": answer.superseded})
         self._dry = len(answer.jobs) < sent.want
-        if answer.jobs:
-            self._pace.filled()
-            self.crew.add(answer.jobs)
+
+    def _fill(self, jobs: Sequence[Fetched]) -> None:
+        self._pace.filled()
+        self.crew.add(self._not_superseded(jobs) if self._superseded else jobs)
 
     # --- losses ----------------------------------------------------------------
 
@@ -269,6 +275,7 @@ class Courier:
         """Drop everything; others have it. Numbers go on, so that a late result cannot meet a new job's field."""
         self.crew.cancel(job.field for job in self.crew.running())
         self.crew.empty_pocket()
+        self._returning = []
         with self._lock:
             self._fenced = False
             self.store = self._new_store()
@@ -288,27 +295,43 @@ class Courier:
 
     # --- small steps -----------------------------------------------------------
 
-    def _drop_superseded(self) -> None:
+    def _not_superseded(self, jobs: Iterable[Fetched]) -> list[Fetched]:
+        """Return the jobs that may start; the others are over."""
         kept = []
-        for job in self.crew.empty_pocket():
+        for job in jobs:
             if job.field in self._superseded:
                 unique, jid = unique_of(job)
-                self._unsent.append(Other(job, Kind.GONE, unique, jid, job.queue, failed=False))
+                self.crew.done.append(Other(job, Kind.GONE, unique, jid, job.queue, failed=False))
             else:
                 kept.append(job)
-        self.crew.pocket.extendleft(kept)
+        return kept
 
     def _hand_back(self, jobs: Sequence[Fetched]) -> None:
-        if not jobs:
-            return
+        self._returning += jobs
+        if self._returning:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Say it again until it is answered: what may be on its queue already must not start here as well."""
+        jobs = self._returning
         try:
-            self.store.give_back(self._link, jobs)
-        except StoreError:
-            self.crew.pocket.extend(reversed(jobs))
+            given = self.store.give_back(self._link, jobs)
+        except StoreUnavailable:
             raise
+        except StoreError:
+            self._keep(jobs)
+            raise
+        if given is None:
+            self._keep(jobs)
+            return
+        self._returning = []
         with self._lock:
             for job in jobs:
                 self.held.pop(job.field, None)
+
+    def _keep(self, jobs: Sequence[Fetched]) -> None:
+        self._returning = []
+        self.crew.pocket.extend(reversed(jobs))
 
     def _finish(self) -> None:
         self._hand_back(self.crew.empty_pocket())

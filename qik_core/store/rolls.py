@@ -49,7 +49,7 @@ class Roll:
         -1: somebody has not beaten yet; -2: the generation changed.
         """
         if not self._holders:  # who comes later begins in the new generation
-            self._holders = holders(self._link)
+            self._holders = [*holders(self._link), *_generations(self._link)]
         args = (self._candidate.text, self._generation)
         left: int = self._link.run("roll_end", self._holders, args)
         return left
@@ -94,6 +94,16 @@ def roll(
             return None
         wait(0.1)
     return max(left, 0)
+
+
+def _generations(link: Link) -> list[bytes]:
+    found: list[bytes] = []
+    cursor = b"0"
+    while True:
+        cursor, names = link.call("SCAN", cursor, "MATCH", keys.UNIQUE + b"*", "COUNT", 1000)
+        found += names
+        if cursor == b"0":
+            return found
 
 
 def _members(link: Link) -> set[str]:

@@ -141,14 +141,20 @@ class WorkerStore:
             superseded.update(fields)
         return superseded
 
-    def give_back(self, link: Link, jobs: Sequence[Fetched]) -> int:
-        """Return unstarted jobs to their queues, next to be fetched; says how many went."""
+    def give_back(self, link: Link, jobs: Sequence[Fetched]) -> int | None:
+        """Return unstarted jobs to their queues, next to be fetched; says how many went.
+
+        None: Redis does not know this process any more, so nothing went; the next exchange says so and asserts.
+        """
         given = 0
         for part, _ in _parts(jobs):
             args: list[Arg] = [self._candidate.text, self._holder, "0"]
             for job in part:
                 args += (job.field, job.queue, b"")
-            given += link.run("giveback", (self._working,), args)[3]
+            status, _, _, moved, _ = link.run("giveback", (self._working,), args)
+            if status == b"lost":
+                return None
+            given += moved
         return given
 
     def read(self, link: Link, fields: Sequence[bytes]) -> list[Fetched]:

@@ -3,14 +3,16 @@
 -- KEYS[1] qik:working:<identity> or qik:recovering:<identity> hash
 -- ARGV[1] candidate epoch   [2] holder   [3] 1: remove the hash when no job is left in it
 --     [4…] triples: field, queue, payload to put back instead or ""
--- returns ok | fenced, epoch, time, given back, superseded
+-- returns ok | fenced | lost (no such process: assert first), epoch, time, given back, superseded
 --
 -- Why a script: a job is in exactly one place at every moment, and a second call finds nothing to do. At most 500 jobs.
 --
 -- include: epoch locks wake
 redis.call("DEL", K.never)
 local E, hash, holder, given, superseded = open_epoch(ARGV[1]), KEYS[1], ARGV[2], 0, 0
-if redis.call("HGET", hash, "#") == "fenced" then return {"fenced", E.text, STAMP, 0, 0} end
+local mark = redis.call("HGET", hash, "#")
+if mark == "fenced" then return {"fenced", E.text, STAMP, 0, 0} end
+if not mark and ARGV[3] == "0" then return {"lost", E.text, STAMP, 0, 0} end
 for i = 4, #ARGV, 3 do
   local field, queue = ARGV[i], ARGV[i + 1]
   local raw = redis.call("HGET", hash, field)
@@ -22,8 +24,7 @@ for i = 4, #ARGV, 3 do
     if rec and not is_mine(rec, jid, holder) then
       superseded = superseded + 1
     else
-      raw = ARGV[i + 2] ~= "" and ARGV[i + 2] or raw
-      redis.call("RPUSH", K.queue .. queue, raw)
+      redis.call("RPUSH", K.queue .. queue, ARGV[i + 2] ~= "" and ARGV[i + 2] or raw)
       redis.call("SADD", K.queues, queue)
       if unique then redis.call("INCRBY", K.n .. K.queue .. queue, 1) end
       if digest and until_ == "S" then

@@ -1,6 +1,6 @@
 -- roll_end: when everybody has beaten in the new generation, drop the previous one and what is left in it.
 --
--- KEYS    working hashes of all processes, as the caller found them
+-- KEYS    working hashes of all processes and hashes of locks, as the caller found them
 -- ARGV[1] candidate epoch   [2] generation
 -- returns how many locks had no job behind them; -1 not yet; -2 the generation changed
 --
@@ -10,8 +10,11 @@
 redis.call("DEL", K.never)
 local E = open_epoch(ARGV[1])
 if E.gen ~= ARGV[2] or E.prev == "-" then return -2 end
-local waiting = {}
-for _, key in ipairs(KEYS) do waiting[key] = true end
+local waiting, orphans = {}, {K.unique .. E.prev} -- and what a lost epoch has left behind
+for _, key in ipairs(KEYS) do
+  if key:sub(1, #K.unique) ~= K.unique then waiting[key] = true
+  elseif key ~= K.unique .. E.gen then orphans[#orphans + 1] = key end
+end
 for _, identity in ipairs(redis.call("ZRANGE", K.alive, 0, -1)) do waiting[K.working .. identity] = true end
 for key in pairs(waiting) do
   local seen = redis.call("HMGET", key, "#", "@")
@@ -19,7 +22,7 @@ for key in pairs(waiting) do
   if redis.call("EXISTS", K.recovering .. key:sub(#K.working + 1)) == 1 then return -1 end
 end
 local left = redis.call("HLEN", K.unique .. E.prev) - 1
-redis.call("UNLINK", K.unique .. E.prev)
+redis.call("UNLINK", unpack(orphans))
 redis.call("SET", K.epoch, E.loss .. " " .. E.gen .. " - " .. string.format("%.0f", E.birth))
 redis.call("DEL", K.roller, K.roll)
 if left > 0 then redis.call("HINCRBY", K.counts, "lock_without_job", left) end

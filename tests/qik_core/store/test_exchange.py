@@ -207,3 +207,18 @@ def test_the_dead_set_keeps_no_more_than_it_may(rig: Rig) -> None:
         worker.exchange(other(job, Kind.DEAD))
 
     assert rig.raw.zcard("dead") == 3
+
+
+def test_a_process_that_redis_has_forgotten_hands_nothing_back_until_it_has_asserted(
+    rig: Rig,
+) -> None:
+    rig.edge(1, 2)
+    worker = rig.worker()
+    jobs = worker.fetch()
+    rig.raw.delete("qik:working:host:1:aaaa")
+
+    assert worker.store.give_back(rig.link, jobs) is None
+    held = [Held(job.field, settling=False, raw=job.raw) for job in jobs]
+    worker.store.hold(rig.link, held, mark="1:0")
+    assert worker.store.give_back(rig.link, jobs) == 2
+    assert len(rig.queued()) == 2

@@ -123,3 +123,16 @@ def test_a_lost_process_holds_a_roll_up_until_it_is_recovered(rig: Rig) -> None:
     recovery.recover(rig.link, lost.identity, rig.store.candidate)
     assert _roll(rig) == 0
     assert rig.locks() == 1
+
+
+def test_a_roll_collects_the_generations_that_a_lost_epoch_left_behind(rig: Rig) -> None:
+    rig.edge(1, 2)
+    rig.raw.delete("qik:epoch")
+    rig.edge(3)
+    assert len(list(rig.raw.scan_iter("qik:unique:*"))) == 2
+
+    assert _roll(rig) == 0
+    assert list(rig.raw.scan_iter("qik:unique:*")) == [
+        f"qik:unique:{rig.store.look().generation}".encode()
+    ]
+    assert rig.locks() == 3
