@@ -90,7 +90,8 @@ def _dashboard(view: View) -> Group:
         (f"{view.done}/{view.rows}", "bold green"),
         f" rows done   {view.queued} jobs queued   {view.running} running",
     )
-    bar = ProgressBar(total=view.rows, completed=view.done, width=60)
+    bar = Table.grid()  # a bar alone does not end its line
+    bar.add_row(ProgressBar(total=view.rows, completed=view.done, width=60))
     return Group(numbers, bar, _faults(view.healings)) if view.healings else Group(numbers, bar)
 
 
@@ -118,7 +119,7 @@ def _seconds(moment: float | None, since: float) -> str:
 def verdict(console: Console, findings: Iterable[Finding]) -> None:
     """Print every line of a verdict, with a mark before each."""
     for finding in findings:
-        mark = Text("ok  ", style="green") if finding.good else Text("OFF ", style="bold red")
+        mark = Text("ok   ", style="green") if finding.good else Text("OFF  ", style="bold red")
         console.print(mark, f"{finding.what}: ", Text(finding.value), sep="", soft_wrap=True)
         if finding.detail:
             console.print(f"    {finding.detail}", soft_wrap=True, markup=False)
