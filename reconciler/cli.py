@@ -120,8 +120,8 @@ def run(
     app: str | None, database_url: str | None, redis_url: str | None, lease: float | None
 ) -> NoReturn:
     """Run the reconcilers of APP until TERM. Several such processes share the reconcilers out."""
-    _set_up_logs()
     settings = _load(app=app, database_url=database_url, redis_url=redis_url)
+    _set_up_logs(settings.log_level)
     definitions = _reconcilers(settings, "run")
     from reconciler.manager import Manager
 
@@ -274,12 +274,12 @@ def _one_pass(definition: Definition, engines: Engines) -> Report:
     return report
 
 
-def _set_up_logs() -> None:
+def _set_up_logs(level: str) -> None:
     from reconciler.logs import Line
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Line())
-    logging.basicConfig(level=os.environ.get("QIK_LOG_LEVEL", "INFO").upper(), handlers=[handler])
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 

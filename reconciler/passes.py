@@ -33,8 +33,10 @@ SMALLEST_PAGE: Final = 50
 """A page is not halved below this."""
 ROLL_TIMEOUT: Final = 30.0
 """Seconds that a pass waits for a roll; then it goes on, and the pass after it tells the rest."""
-_CALL: Final = 5.0
-"""Seconds that one call of Redis or of the ledger may take, a little more than it has by itself."""
+_CALL: Final = 10.0
+"""Seconds that the calls of Redis between two looks at the clock may take, more than their own deadlines allow."""
+_WRITE: Final = 35.0
+"""Seconds that the ledger may take: SQLite waits 30 s for other writers."""
 _TAG: Final = 6
 _SHOWN: Final = 3
 
@@ -62,7 +64,7 @@ class Pass:
         self, definition: Definition, tools: Tools, term: int, standing: Callable[[], Stop | None]
     ) -> None:
         self.definition = definition
-        self.until = monotonic() + _CALL
+        self.until = monotonic() + _WRITE
         """When the step under way should have ended, in monotonic seconds; a step beyond it is stuck."""
         self._tools = tools
         self._term = term
@@ -113,7 +115,7 @@ class Pass:
         self._epoch = self._tools.watch.look()
         if self._tools.seam.audit(self.definition.queues):
             self._roll()
-        self._step(_CALL * 2)
+        self._step(_CALL)
         engine = self._tools.engines.engine(self.definition.database)
         self._ahead = read_clock(engine) - monotonic()
         source = Source(self.definition, engine, self._clock())
@@ -150,7 +152,7 @@ class Pass:
 
     def _tell(self, rows: Sequence[Any]) -> Stop | None:
         """Tell the rows of one page that are not told; returns why the pass has to end, if it has to."""
-        self._step(_CALL * 2)
+        self._step(_CALL)
         rows, args, digests = self._keys(rows)
         if not digests:
             return None
@@ -177,7 +179,7 @@ class Pass:
             )
             order = jitter.rising(window)
             new, delays = [new[at] for at in order], [window[at] for at in order]
-        self._step(_CALL * 2)
+        self._step(_CALL)
         pushed = self._tools.seam.push(
             self.definition.job,
             [args[at] for at in new],
@@ -291,7 +293,7 @@ class Pass:
             pass_id=number,
             error=error,
         )
-        self._step(_CALL * 2)
+        self._step(_WRITE)
         try:
             if number is not None:
                 self._tools.ledger.end(report, self._epoch)
