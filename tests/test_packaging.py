@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import sqlite3
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,15 +28,24 @@ LOADED = "import sys, {module}; print(*sorted({{name.split('.')[0] for name in s
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names of the files in a wheel that was built from this checkout."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds what a wheel of this checkout installs."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (built,) = folder.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
-        return set(archive.namelist())
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+@pytest.fixture(scope="module")
+def wheel(installed: Path) -> set[str]:
+    """The names of the files in the wheel."""
+    return {
+        path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()
+    }
 
 
 def loaded(statement: str) -> set[str]:
@@ -67,6 +79,27 @@ def test_migrations_travel_inside_the_reconciler(wheel: set[str]) -> None:
 
     assert "reconciler/_migrations/env.py" in wheel
     assert {f"reconciler/_migrations/versions/{name}" for name in migrations} <= wheel
+
+
+def test_an_installed_reconciler_makes_its_tables_from_the_wheel_alone(
+    installed: Path, sqlite_url: str
+) -> None:
+    upgrade = "import sys, reconciler.cli as cli; print(cli.__file__); cli.main(sys.argv[1:])"
+
+    done = subprocess.run(
+        [sys.executable, "-c", upgrade, "upgrade", "--database-url", sqlite_url],
+        cwd=installed.parent,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert str(installed) in done.stdout
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as tables:
+        found = {name for (name,) in tables.execute("SELECT name FROM sqlite_master")}
+    assert {"reconciler_lease", "reconciler_pass", "reconciler_alembic_version"} <= found
 
 
 def test_both_commands_are_entry_points_that_can_be_loaded() -> None:
