@@ -4,7 +4,7 @@
 |---|---|---|---|
 | clock | `clock_timestamp()` | `UTC_TIMESTAMP(6)` | `julianday('now')` |
 | read-only page | READ ONLY transaction | `SET TRANSACTION READ ONLY` | one SELECT, autocommitted |
-| statement timeout | `SET LOCAL statement_timeout` | `max_statement_time`, `max_execution_time` | interrupted by a timer |
+| statement timeout | `statement_timeout`, local | `max_statement_time`, `max_execution_time` | interrupted by a timer |
 | our own writes | READ COMMITTED | READ COMMITTED | BEGIN IMMEDIATE |
 
 Connections may come from an application's engine, whatever its isolation level: each one is told what it needs, and
@@ -26,6 +26,9 @@ from reconciler.errors import NotMigrated, SqlUnavailable, StatementTimeout
 
 WRITE_TIMEOUT: Final = 10.0
 """Seconds that one of our own statements may take: they touch a handful of rows."""
+
+IDLE: Final = 5.0
+"""Seconds that a transaction of ours may wait for its next statement: there is nothing between them."""
 
 _CLOCKS: Final = {
     "postgresql": "extract(epoch from clock_timestamp())::float8",
@@ -93,7 +96,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
             ready = connection.execution_options(isolation_level="READ COMMITTED")
         with ready.begin():
             if engine.dialect.name == "postgresql":
-                ready.exec_driver_sql(f"SET LOCAL statement_timeout = {int(WRITE_TIMEOUT * 1000)}")
+                _limit(ready, WRITE_TIMEOUT)
             yield ready
 
 
@@ -115,8 +118,20 @@ def _begin_immediate(connection: Connection) -> None:
 def _read_postgresql(connection: Connection, timeout: float) -> Iterator[None]:
     ready = connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=True)
     with ready.begin():
-        ready.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, int(timeout * 1000))}")
+        _limit(ready, timeout)
         yield
+
+
+def _limit(connection: Connection, seconds: float) -> None:
+    """Limit the statements of this PostgreSQL transaction, and how long it may stand idle.
+
+    A process that was frozen inside of it must not hold its locks, nor vacuum, for as long as it is frozen.
+    """
+    statement, idle = max(1, int(seconds * 1000)), int(IDLE * 1000)
+    connection.exec_driver_sql(
+        f"SELECT set_config('statement_timeout', '{statement}', true), "
+        f"set_config('idle_in_transaction_session_timeout', '{idle}', true)"
+    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from reconciler import sql
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated, SqlUnavailable, StatementTimeout
 from tests.reconciler.shop import Item
+from tests.waiting import eventually
 
 FOREVER = {
     "postgresql": "SELECT pg_sleep(30)",
@@ -72,6 +73,23 @@ def test_the_timeout_holds_for_an_engine_in_autocommit(postgres_url: str) -> Non
 
     with pytest.raises(StatementTimeout), sql.reading(engine, 0.1) as connection:
         connection.execute(text(FOREVER["postgresql"]))
+    engine.dispose()
+
+
+def test_a_transaction_that_stands_idle_is_ended_by_postgresql(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "IDLE", 0.05)
+    engine = Engines({"default": postgres_url}).home()
+
+    def linger() -> None:
+        with sql.writing(engine) as connection:
+            moment = time.monotonic() + 0.5
+            eventually(lambda: time.monotonic() > moment)
+            connection.execute(text("SELECT 1"))
+
+    with pytest.raises(SqlUnavailable, match="idle"):
+        linger()
     engine.dispose()
 
 
