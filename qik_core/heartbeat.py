@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from qik_core.courier import Courier
-from qik_core.errors import StoreError
+from qik_core.errors import StoreError, StoreUnavailable
 from qik_core.shared import Shared, clock
 from qik_core.store import recovery
 from qik_core.store.link import Arg, Link
@@ -137,14 +137,27 @@ class Heartbeat:
         found = self._census.look(self._link)
         found.pop(self._courier.store.identity, None)
         for identity in self._watch.convict(found, time.monotonic()):
-            if not recovery.holds_something(self._link, identity):
-                continue
-            if recovery.fence(self._link, identity, found[identity]):
-                count = recovery.recover(self._link, identity, self._candidate)
+            try:
+                self._recover(identity, found[identity])
+            except StoreUnavailable:
+                raise
+            except (
+                StoreError
+            ) as error:  # one key that somebody spoiled must not hide the other lost ones
                 log.warning(
-                    "recovered the jobs of a lost process",
-                    extra={"identity": identity, "count": count},
+                    "cannot recover the jobs of a lost process",
+                    extra={"identity": identity, "error": str(error)},
                 )
+
+    def _recover(self, identity: str, beat: bytes) -> None:
+        if not recovery.holds_something(self._link, identity):
+            return
+        if recovery.fence(self._link, identity, beat):
+            count = recovery.recover(self._link, identity, self._candidate)
+            log.warning(
+                "recovered the jobs of a lost process",
+                extra={"identity": identity, "count": count},
+            )
 
     def _fell_silent(self) -> bool:
         return clock() - self._acknowledged > self._limits.lease - 2 * self._limits.heartbeat
@@ -196,7 +209,7 @@ class Watch:
         self._looked = now
         self._seen = {
             identity: seen
-            if (seen := self._seen.get(identity)) and seen[0] == beat
+            if (seen := self._seen.get(identity)) and beat in (seen[0], recovery.NO_BEAT)
             else (beat, now)
             for identity, beat in beats.items()
         }

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from qik_core.errors import StoreError
+from qik_core.errors import StoreError, StoreUnavailable
 from qik_core.store import due
 from qik_core.store.link import Link
 
@@ -49,24 +49,40 @@ class Poller:
             pause = self._every * (0.5 + self._dice())
             try:
                 pause = min(pause, self.look())
-            except StoreError as error:
+            except StoreUnavailable as error:
                 log.warning("the poller could not look", extra={"error": str(error)})
             except Exception:
                 log.exception("the poller met a defect; it goes on")
             self._stopping.wait(pause)
 
     def look(self) -> float:
-        """Move what is due; returns the seconds until the next job that is known is due. Raises StoreError."""
+        """Move what is due; returns the seconds until the next job that is known is due. Raises StoreUnavailable."""
         soonest = float("inf")
         for source in self._sources:
-            moved = due.promote(self._link, source, milliseconds=self._milliseconds)
-            while moved.jobs + moved.malformed and not self._stopping.is_set():
-                moved = due.promote(self._link, source, milliseconds=self._milliseconds)
-            if moved.malformed:
-                log.error(
-                    "no jobs: set aside in the dead set",
-                    extra={"count": moved.malformed, "source": source},
+            try:
+                next_due = self._move(source)
+            except StoreUnavailable:
+                raise
+            except (
+                StoreError
+            ) as error:  # one key that somebody spoiled must not keep the others waiting
+                log.warning(
+                    "the poller could not look", extra={"source": source, "error": str(error)}
                 )
-            if moved.next_due is not None:
-                soonest = min(soonest, max(moved.next_due - self._clock(), 0.01))
+            else:
+                if next_due is not None:
+                    soonest = min(soonest, max(next_due - self._clock(), 0.01))
         return soonest
+
+    def _move(self, source: bytes) -> float | None:
+        malformed = 0
+        moved = due.promote(self._link, source, milliseconds=self._milliseconds)
+        while moved.jobs + moved.malformed and not self._stopping.is_set():
+            malformed += moved.malformed
+            moved = due.promote(self._link, source, milliseconds=self._milliseconds)
+        malformed += moved.malformed
+        if malformed:
+            log.error(
+                "no jobs: set aside in the dead set", extra={"count": malformed, "source": source}
+            )
+        return moved.next_due

@@ -58,6 +58,8 @@ class Roller:
                 )
             except StoreError as error:
                 log.warning("a roll failed; the next one takes it up", extra={"error": str(error)})
+            except Exception:
+                log.exception("the roller met a defect; it goes on")
             else:
                 if left:
                     log.warning("locks without a job were removed", extra={"count": left})

@@ -44,7 +44,7 @@ class Census:
         beats = dict.fromkeys(self._found | self._finding, NO_BEAT)
         rows = link.call("ZRANGE", keys.ALIVE, 0, -1, "WITHSCORES")
         pairs = zip(rows[::2], rows[1::2], strict=True)
-        return beats | {identity.decode(): beat for identity, beat in pairs}
+        return beats | {name.decode("utf-8", "replace"): beat for name, beat in pairs}
 
 
 def holds_something(link: Link, identity: str) -> bool:

@@ -30,7 +30,7 @@ def start(rig: Rig, jobs: Jobs, proxy: FaultProxy) -> Iterator[Start]:
     """Starts engines, and ends them with the test, before the proxy."""
     started: list[Engine] = []
 
-    def start(url: str = rig.url, **options: Any) -> Engine:
+    def start(url: str = rig.url, jobs: Jobs = jobs, **options: Any) -> Engine:
         started.append(Engine(url, jobs, **options))
         return started[-1]
 

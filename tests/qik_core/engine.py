@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from qik_core.context import Context
 from qik_core.courier import Courier
 from qik_core.crew import Crew
+from qik_core.errors import MalformedPayload
 from qik_core.heartbeat import Heartbeat
 from qik_core.payload import Payload
-from qik_core.store.exchange import Done, Fetched, Outcome
+from qik_core.store.exchange import Done, Fetched, Kind, Other, Outcome
 from qik_core.store.link import Link
 from qik_core.store.scripts import script
 from qik_core.store.store import Candidate
@@ -47,7 +48,10 @@ class Jobs:
             gate.set()
 
     def process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
-        payload = Payload.decode(job.raw)
+        try:
+            payload = Payload.decode(job.raw)
+        except MalformedPayload:
+            return Other(job, Kind.GONE, None, "", job.queue)
         number, context = payload.args[0], Context(payload)
         with self._lock:
             self.runs[number] += 1
