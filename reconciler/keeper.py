@@ -77,7 +77,7 @@ class Keeper:
     def once(self) -> None:
         """Renew and take; once an hour, forget old passes. Raises SqlUnavailable, NotMigrated."""
         change = self._leases.renew()
-        if change.taken or change.lost:
+        if change.taken or change.lost or change.given:
             self._changed(change)
         if monotonic() - self._pruned > _PRUNE:
             self._pruned = monotonic()

@@ -49,7 +49,8 @@ class Manager:
     ) -> None:
         self.holder = identity()
         home = engines.home()
-        self._leases = Leases(home, [each.name for each in definitions], lease, holder=self.holder)
+        names = [each.name for each in definitions]
+        self._leases = Leases(home, names, lease, holder=self.holder, busy=self._busy)
         ledger = Ledger(home, self.holder)
         watch = Watch(seam)
         tools = Tools(seam, watch, engines, ledger)
@@ -133,8 +134,13 @@ class Manager:
         for name in change.taken:
             log.info("lease taken", extra={"reconciler": name, "term": self._leases.term(name)})
             self._runners[name].wake()
+        for name in change.given:
+            log.info("lease given to a process with fewer", extra={"reconciler": name})
         for name in change.lost:
             log.warning("lease lost", extra={"reconciler": name})
+
+    def _busy(self, name: str) -> bool:
+        return self._runners[name].busy
 
     def _wake_all(self) -> None:
         for runner in self._runners.values():

@@ -68,6 +68,11 @@ class Runner:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
+    @property
+    def busy(self) -> bool:
+        """A pass is under way."""
+        return self._pass is not None
+
     def stuck(self) -> bool:
         """Return whether a step of the pass under way takes much longer than it may."""
         running = self._pass

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row, func, select
 
+from reconciler.lease import PROCESS
 from reconciler.ledger import codes
 from reconciler.sql import clock, reading
 from reconciler.tables import lease, passes
@@ -58,7 +59,8 @@ def standings(home: Engine) -> list[Standing]:
     newest = select(func.max(passes.c.id))
     with reading(home, _QUERY) as connection:
         now = float(connection.execute(select(clock(home.dialect.name))).scalar_one())
-        leases = {row.reconciler: row for row in connection.execute(select(lease))}
+        ours = select(lease).where(lease.c.reconciler.not_like(f"{PROCESS}%"))
+        leases = {row.reconciler: row for row in connection.execute(ours)}
         last, under_way = (
             {
                 row.reconciler: row
