@@ -110,10 +110,11 @@ def _own_version() -> str:
 
 
 def _introduce(console: Console, versions: Mapping[str, str]) -> None:
-    console.print(", ".join(f"{name} {value}" for name, value in versions.items()))
+    console.print(", ".join(f"{name} {value}" for name, value in versions.items()), soft_wrap=True)
     console.print(
         f"one private server on a socket, no persistence; workers: 1 process, {CONCURRENCY} threads,"
-        " no line per job; systems take turns within each round"
+        " no line per job; systems take turns within each round",
+        soft_wrap=True,
     )
     if "peer sidekiq" not in versions:
         console.print("sidekiq: absent (apt-get install ruby-sidekiq)")

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -38,7 +38,7 @@ ROWS = 2000
 FEWEST = 200
 HEARTBEAT = 0.5
 LEASE = 3.0
-_SECONDS = 20.0
+SECONDS = 20.0
 FINDING, USAGE, UNSAFE, NO_REDIS, NO_SQL = 1, 2, 3, 4, 5
 """Exit codes."""
 
@@ -56,6 +56,19 @@ class Refused(click.ClickException):
         sys.exit(self.code)
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a demo, as given."""
+
+    rows: int
+    seconds: float
+    redis_url: str | None
+    database_url: str | None
+    seed: int | None
+    part: str | None
+    folder: Path | None
+
+
 @click.group()
 def main() -> None:
     """Index the standard library's files while everything is done to break it."""
@@ -64,6 +77,13 @@ def main() -> None:
 @main.command()
 @click.option(
     "--rows", default=ROWS, show_default=True, type=click.IntRange(FEWEST), help="How many files."
+)
+@click.option(
+    "--seconds",
+    default=SECONDS,
+    show_default=True,
+    type=click.FloatRange(8.0),
+    help="How long the files take to read where nothing goes wrong.",
 )
 @click.option("--redis-url", help="An empty Redis. Without it, one is started.")
 @click.option("--database-url", help="SQLite or PostgreSQL. Without it, SQLite in the folder.")
@@ -75,25 +95,20 @@ def main() -> None:
     help="Break one part on purpose: the verdict must notice.",
 )
 @click.option("--evidence", "folder", type=click.Path(path_type=Path), help="Where it stays.")
-def demo(
-    rows: int,
-    redis_url: str | None,
-    database_url: str | None,
-    seed: int | None,
-    part: str | None,
-    folder: Path | None,
-) -> None:
+def demo(**given: Any) -> None:
     """Work off real rows while Redis is emptied and workers die; end with a verdict."""
-    seed = secrets.randbelow(10_000) if seed is None else seed
-    folder = _folder(folder, seed)
+    options = Options(**given)
+    seed = secrets.randbelow(10_000) if options.seed is None else options.seed
+    folder = _folder(options.folder, seed)
     console = Console(highlight=False)
     console.print(f"seed {seed}; evidence in {folder}", soft_wrap=True)
     signal.signal(signal.SIGTERM, _interrupt)
-    with _redis(redis_url) as redis:
-        database = database_url or f"sqlite:///{folder / 'demo.sqlite3'}"
-        around = Surroundings(folder, redis, database, HEARTBEAT, LEASE, part or "")
-        _run(console, around, rows, seed)
-    if part == Part.VERDICT:
+    files = _files(options.rows, options.seconds)
+    with _redis(options.redis_url) as redis:
+        database = options.database_url or f"sqlite:///{folder / 'demo.sqlite3'}"
+        around = Surroundings(folder, redis, database, HEARTBEAT, LEASE, options.part or "")
+        _run(console, around, files, seed)
+    if options.part == Part.VERDICT:
         console.print(f"sabotage: {tamper(folder, random.Random(seed))}")
     _judge(console, folder)
 
@@ -105,10 +120,9 @@ def verify(folder: Path) -> None:
     _judge(Console(highlight=False), folder)
 
 
-def _run(console: Console, around: Surroundings, rows: int, seed: int) -> None:
+def _run(console: Console, around: Surroundings, files: list[Input], seed: int) -> None:
     os.environ.update(around.environment())  # this process pushes edges, by the same settings
     sabotage.apply(around.sabotage)
-    files = _files(rows)
     engine = _database(around.database_url)
     fill(engine, [file for file in files if not file.large])
     services.upgrade(around)
@@ -123,9 +137,9 @@ def _run(console: Console, around: Surroundings, rows: int, seed: int) -> None:
     evidence.write(around.folder, collect(show, seed, replace(left, exits=exits)))
 
 
-def _files(rows: int) -> list[Input]:
+def _files(rows: int, seconds: float) -> list[Input]:
     try:
-        return choose(rows, _SECONDS, services.WORKERS * services.CONCURRENCY)
+        return choose(rows, seconds, services.WORKERS * services.CONCURRENCY)
     except TooFewFiles as error:
         raise Refused(str(error), USAGE) from error
 

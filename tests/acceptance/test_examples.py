@@ -41,7 +41,8 @@ def run(*arguments: str, timeout: float = 170.0) -> subprocess.CompletedProcess[
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run("demo", "--rows", ROWS, "--seed", "7", "--evidence", str(folder), *arguments)
+    quick = ("--rows", ROWS, "--seconds", "10", "--seed", "7")
+    return run("demo", *quick, "--evidence", str(folder), *arguments)
 
 
 @pytest.fixture
