@@ -206,6 +206,7 @@ def test_a_process_whose_pass_hangs_ends_to_be_replaced(
 ) -> None:
     fill(home, [1])
     monkeypatch.setattr(runner, "STUCK", -9.0)
+    monkeypatch.setattr("reconciler.manager.GRACE", 0.5)
     gate = threading.Event()
 
     class Hanging(Passes):

@@ -153,8 +153,6 @@ def test_a_full_redis_fails_the_pass_and_the_rest_stays_in_sql(
     home: Engine, tools: Tools, raw: Any
 ) -> None:
     fill(home, range(1, 2_001))
-    run(items(PENDING, name="Warm", batch_size=1), tools)
-    raw.flushall()
     tools.watch.look()
     raw.config_set("maxmemory", 1)
 
