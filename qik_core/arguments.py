@@ -196,6 +196,11 @@ class Arguments:
         )
         return f"({', '.join(shown)})"
 
+    @property
+    def unique(self) -> tuple[str, ...]:
+        """The names of the parameters that make a job unique: all of them, unless `unique_args` says fewer."""
+        return self.names if self._unique is None else tuple(self.names[at] for at in self._unique)
+
     # --- push ----------------------------------------------------------------
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

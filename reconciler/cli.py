@@ -275,11 +275,9 @@ def _one_pass(definition: Definition, engines: Engines) -> Report:
 
 
 def _set_up_logs(level: str) -> None:
-    from reconciler.logs import Line
+    from qik_core import logs
 
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Line())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logs.set_up(level.upper())
     logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 

@@ -51,7 +51,7 @@ def facts(job: Any) -> JobFacts | None:
         name=definition.name,
         queue=definition.queue,
         parameters=_parameters(_perform(job), names),
-        unique=_unique(definition.arguments, names),
+        unique=definition.arguments.unique,
         unique_for=None if window is None else window.seconds,
         unique_until="" if window is None else window.until,
     )
@@ -72,8 +72,3 @@ def _parameters(perform: Callable[..., Any], names: tuple[str, ...]) -> tuple[Pa
         Parameter(name, hints.get(name, _ANY), signature[name].default is inspect.Parameter.empty)
         for name in names
     )
-
-
-def _unique(arguments: Any, names: tuple[str, ...]) -> tuple[str, ...]:
-    places = getattr(arguments, "_unique", None)
-    return names if places is None else tuple(names[place] for place in places)
