@@ -222,3 +222,22 @@ def test_a_process_that_redis_has_forgotten_hands_nothing_back_until_it_has_asse
     worker.store.hold(rig.link, held, mark="1:0")
     assert worker.store.give_back(rig.link, jobs) == 2
     assert len(rig.queued()) == 2
+
+
+def test_a_job_that_runs_once_more_goes_behind_another_copy_which_is_then_dropped(
+    rig: Rig,
+) -> None:
+    rig.edge(1)
+    worker = rig.worker()
+    job = worker.fetch()[0]
+    rig.raw.flushall()
+    rig.store.look()
+    rig.edge(2, keys=[1])  # the same key, before the run was asserted
+    worker.store.hold(rig.link, [Held(job.field, settling=False, raw=job.raw)], mark="1:0")
+    worker.send(2, done(job), want=0)
+    assert rig.queued() == [jid(2).decode(), jid(1).decode()]
+
+    worker.sequence = 2
+    assert worker.fetch(want=1) == []
+    (again,) = worker.fetch(want=1)
+    assert Payload.decode(again.raw).jid == jid(1).decode()

@@ -1,6 +1,7 @@
 -- What becomes of the jobs that a process has finished. W = {working, holder, lease, dead_max, dead_seconds, superseded}.
-local function requeue(raw, queue)
-  redis.call("RPUSH", K.queue .. queue, raw)
+-- A job that runs once more for an edge goes behind all others: another copy that a loss let in before it meets its lock.
+local function requeue(raw, queue, push)
+  redis.call(push, K.queue .. queue, raw)
   redis.call("INCRBY", K.n .. K.queue .. queue, 1)
   wake(queue, 1)
 end
@@ -18,7 +19,7 @@ local function settle_locked(E, W, at, n, again)
       local unique, jid, queue = (raw or ""):match(HEADER)
       if queue then
         local _, _, seconds = lock_of(unique)
-        requeue(again[done[i]] or raw, queue)
+        requeue(again[done[i]] or raw, queue, "LPUSH")
         set[#set + 1] = fields[i + 1]
         set[#set + 1] = record("q", "0", rec:sub(3, 8), NOW + seconds, jid)
       else
@@ -51,15 +52,15 @@ local function settle_other(E, W, o)
     W.superseded = W.superseded + 1
     return
   end
-  local version, at = rec and rec:sub(3, 8) or "------", string.format("%.6f", NOW + o[6])
-  if rec and rec:sub(2, 2) == "1" and (kind == "d" or kind == "x") then kind, o[7] = "b", o[8] end
+  local push, version, at = "RPUSH", rec and rec:sub(3, 8) or "------", string.format("%.6f", NOW + o[6])
+  if rec and rec:sub(2, 2) == "1" and (kind == "d" or kind == "x") then kind, o[7], push = "b", o[8], "LPUSH" end
   if kind == "t" then
     redis.call("ZADD", K.retry, at, o[7])
     redis.call("INCRBY", K.n .. K.retry, 1)
     if digest then write_locks(E, {digest, record("t", "0", version, NOW + o[6] + seconds, jid .. "|" .. at)}, {}) end
     return
   end
-  if kind == "b" then requeue(o[7], o[5]) end
+  if kind == "b" then requeue(o[7], o[5], push) end
   if kind == "d" then bury(W, o[7]) end
   if not digest then return end
   if kind == "b" then write_locks(E, {digest, record("q", "0", version, NOW + seconds, jid)}, {})
