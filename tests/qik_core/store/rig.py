@@ -86,7 +86,8 @@ class Rig:
 
     def locks(self) -> int:
         """Return how many locks there are in all generations."""
-        return sum(self.raw.hlen(key) - 1 for key in self.raw.scan_iter("qik:unique:*"))
+        counts = [self.raw.hlen(key) for key in self.raw.scan_iter("qik:unique:*")]
+        return sum(count - 1 for count in counts if count)  # a roll may remove one in between
 
     def queued(self, queue: str = "default") -> list[str]:
         """Return the jids on a queue, next to be fetched first."""
