@@ -101,7 +101,7 @@ class Answer:
             jobs += [
                 _new(Fetched, (front + end, raw, queue if queue != "?" else queue_of(raw)))
                 for end, raw in zip(_ENDS[at : at + count], raws[at : at + count], strict=True)
-                if raw
+                if raw is not None
             ]
             at += count
         return cls(Status(status.decode()), Epoch.parse(epoch), float(time), int(superseded), jobs)

@@ -183,6 +183,8 @@ def read_jobs(link: Link, key: bytes, fields: Sequence[bytes]) -> list[Fetched]:
     for part, _ in _parts(fields):
         raws = link.call("HMGET", key, *part) if part else []
         jobs += [
-            Fetched(name, raw, queue_of(raw)) for name, raw in zip(part, raws, strict=True) if raw
+            Fetched(name, raw, queue_of(raw))
+            for name, raw in zip(part, raws, strict=True)
+            if raw is not None
         ]
     return jobs

@@ -241,3 +241,16 @@ def test_a_job_that_runs_once_more_goes_behind_another_copy_which_is_then_droppe
     assert worker.fetch(want=1) == []
     (again,) = worker.fetch(want=1)
     assert Payload.decode(again.raw).jid == jid(1).decode()
+
+
+def test_an_empty_payload_is_handed_out_again_and_given_back_like_any_other(rig: Rig) -> None:
+    rig.raw.lpush("queue:default", b"")
+    worker = rig.worker()
+    first = worker.send(1)
+    again = worker.send(1)
+
+    assert [job.raw for job in first.jobs] == [b""]
+    assert [job.raw for job in again.jobs] == [b""]
+    assert worker.store.read(rig.link, [first.jobs[0].field]) == list(first.jobs)
+    assert worker.store.give_back(rig.link, first.jobs) == 1
+    assert worker.send(1, want=0).jobs == []

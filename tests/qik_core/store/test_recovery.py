@@ -137,3 +137,13 @@ def test_the_census_finds_whom_alive_has_lost_a_page_at_a_time(rig: Rig) -> None
     assert seen["host:2:lively"] != recovery.NO_BEAT
     assert recovery.holds_something(rig.link, "host:1:lost")
     assert not recovery.holds_something(rig.link, "host:3:never")
+
+
+def test_recovery_ends_also_when_a_payload_is_empty(rig: Rig) -> None:
+    rig.raw.lpush("queue:default", b"", b"\xff")
+    lost = rig.worker("host:1:lost")
+    lost.fetch()
+    recovery.fence(rig.link, lost.identity, recovery.SURE)
+
+    assert recovery.recover(rig.link, lost.identity, rig.store.candidate) == 2
+    assert set(rig.raw.lrange("queue:default", 0, -1)) == {b"\xff", b""}

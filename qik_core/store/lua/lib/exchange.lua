@@ -1,11 +1,11 @@
 -- The smaller steps of an exchange.
--- A re-send: the same fields again. What is no longer there was given back since; it answers "". Which queue a foreign
+-- A re-send: the same fields again. What is no longer there was given back since; it answers nil. Which queue a foreign
 -- job came from is forgotten by then: the caller reads it in the payload.
 local function same_again(E, working, seq, count)
   local reply, runs = {"again", E.text, STAMP, 0, ""}, {}
   for i = 1, count do
-    local raw = redis.call("HGET", working, string.format("%.0f", seq) .. "." .. i) or ""
-    local _, _, queue = raw:match(HEADER)
+    local raw = redis.call("HGET", working, string.format("%.0f", seq) .. "." .. i)
+    local _, _, queue = (raw or ""):match(HEADER)
     runs[i] = (queue or "?") .. " 1"
     reply[i + 5] = raw
   end
