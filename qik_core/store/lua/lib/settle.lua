@@ -1,7 +1,5 @@
 -- What becomes of the jobs that a process has finished. W = {working, holder, lease, dead_max, dead_seconds, superseded}.
--- A job that runs once more for an edge goes behind all others: another copy that a loss let in before it meets its lock.
-local function requeue(raw, queue, push)
-  redis.call(push, K.queue .. queue, raw)
+local function came_back(queue)
   redis.call("INCRBY", K.n .. K.queue .. queue, 1)
   wake(queue, 1)
 end
@@ -19,7 +17,9 @@ local function settle_locked(E, W, at, n, again)
       local unique, jid, queue = (raw or ""):match(HEADER)
       if queue then
         local _, _, seconds = lock_of(unique)
-        requeue(again[done[i]] or raw, queue, "LPUSH")
+        -- Behind all others: another copy that a loss let in before it meets its lock and is dropped.
+        redis.call("LPUSH", K.queue .. queue, again[done[i]] or raw)
+        came_back(queue)
         set[#set + 1] = fields[i + 1]
         set[#set + 1] = record("q", "0", rec:sub(3, 8), NOW + seconds, jid)
       else
@@ -34,10 +34,22 @@ local function settle_locked(E, W, at, n, again)
   write_locks(E, set, gone)
 end
 
-local function bury(W, raw)
-  redis.call("ZADD", K.dead, STAMP, raw)
+local function trim_dead(W)
   redis.call("ZREMRANGEBYSCORE", K.dead, "-inf", string.format("(%.6f", NOW - W.dead_seconds))
   redis.call("ZREMRANGEBYRANK", K.dead, 0, -W.dead_max - 1)
+end
+
+-- Put a job where it belongs from now on. Where somebody has made that key another type, it stays with its process, as it
+-- would stand there: the next beat finds it a stray and gives it back. Nothing rolls back, so an error would lose it.
+local function put(W, o, kind, at, push)
+  local wrote
+  if kind == "t" then wrote = redis.pcall("ZADD", K.retry, at, o[7])
+  elseif kind == "d" then wrote = redis.pcall("ZADD", K.dead, STAMP, o[7])
+  elseif kind == "b" then wrote = redis.pcall(push, K.queue .. o[5], o[7]) end
+  if type(wrote) ~= "table" or not wrote.err then return true end
+  redis.call("HSET", W.working, o[2], o[7])
+  redis.call("HINCRBY", K.counts, "wrong_type", 1)
+  return false
 end
 
 -- one job that did not end well: {kind, field, unique, jid, queue, delay, payload, payload to run again}
@@ -54,14 +66,14 @@ local function settle_other(E, W, o)
   end
   local push, version, at = "RPUSH", rec and rec:sub(3, 8) or "------", string.format("%.6f", NOW + o[6])
   if rec and rec:sub(2, 2) == "1" and (kind == "d" or kind == "x") then kind, o[7], push = "b", o[8], "LPUSH" end
+  if not put(W, o, kind, at, push) then return end
   if kind == "t" then
-    redis.call("ZADD", K.retry, at, o[7])
     redis.call("INCRBY", K.n .. K.retry, 1)
     if digest then write_locks(E, {digest, record("t", "0", version, NOW + o[6] + seconds, jid .. "|" .. at)}, {}) end
     return
   end
-  if kind == "b" then requeue(o[7], o[5], push) end
-  if kind == "d" then bury(W, o[7]) end
+  if kind == "b" then came_back(o[5]) end
+  if kind == "d" then trim_dead(W) end
   if not digest then return end
   if kind == "b" then write_locks(E, {digest, record("q", "0", version, NOW + seconds, jid)}, {})
   elseif rec then write_locks(E, {}, {digest}) end
