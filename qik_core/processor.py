@@ -72,6 +72,8 @@ class Processor:
 
     def _process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
         payload = Payload.decode(job.raw)
+        if payload.class_name == retry.MALFORMED:  # somebody wanted it retried: it is no job still
+            return Other(job, Kind.DEAD, None, payload.jid, job.queue, payload.encode())
         definition = self._find(payload.class_name)
         if definition is None:
             return self._unknown(

@@ -15,6 +15,8 @@ from qik_core.payload import Payload
 
 MESSAGE: Final = 10_000
 """Characters of an error message that are kept."""
+MALFORMED: Final = "qik:malformed"
+"""The class of an envelope around bytes that are no job."""
 _UNKNOWN_FIRST: Final = 30.0
 _UNKNOWN_LONGEST: Final = 3600.0
 _UNKNOWN_FOR: Final = 86_400.0
@@ -129,7 +131,7 @@ def set_aside(raw: bytes, queue: str, reason: str, jid: str, now: float) -> Payl
             "qik": "-",
             "jid": jid,
             "queue": queue,
-            "class": "qik:malformed",
+            "class": MALFORMED,
             "args": [],
             "retry": False,
             "failed_at": now,

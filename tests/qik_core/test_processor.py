@@ -113,6 +113,15 @@ def test_what_is_no_job_goes_to_the_dead_set_with_its_bytes(raw: bytes) -> None:
     assert len(outcome.jid) == 24
 
 
+def test_an_envelope_that_somebody_retries_is_dead_again_and_is_not_wrapped_twice() -> None:
+    first = process(Fetched(b"1.1", b"no job", "low"))
+    assert isinstance(first, Other)
+    again = process(Fetched(b"2.1", first.payload, "low"))
+
+    assert isinstance(again, Other)
+    assert (again.kind, again.jid, again.payload) == (Kind.DEAD, first.jid, first.payload)
+
+
 def test_what_our_header_stands_in_front_of_lets_its_lock_go_even_if_the_rest_is_broken() -> None:
     whole = fetched(qik=LOCK)
     outcome = process(Fetched(b"1.1", whole.raw[:-5], "low"))
