@@ -141,7 +141,7 @@ def test_a_superseded_job_is_not_started_and_a_superseded_run_is_asked_to_stop(
 
 
 @pytest.mark.parametrize("action", ["cut", "hang", "refuse"])
-@pytest.mark.parametrize("skip", [0, 1, 2, 5])
+@pytest.mark.parametrize("skip", [0, 1, 4])
 def test_no_lost_answer_of_an_exchange_doubles_or_strands_a_job(
     rig: Rig, jobs: Jobs, start: Start, proxy: FaultProxy, action: str, skip: int
 ) -> None:
@@ -200,13 +200,13 @@ def test_broken_connections_cost_time_and_nothing_else(
     rig: Rig, jobs: Jobs, start: Start, proxy: FaultProxy
 ) -> None:
     start(proxy.url)
-    for number in range(20):
+    for number in range(10):
         rig.edge(*range(number * 20, number * 20 + 20))
         proxy.cut()
         eventually(partial(jobs.ends.get, number * 20))
 
     eventually(lambda: drained(rig))
-    assert jobs.runs == Counter(range(400))
+    assert jobs.runs == Counter(range(200))
 
 
 def test_a_sleeper_whose_wake_up_is_lost_looks_all_the_same(
