@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -91,7 +91,7 @@ class Answer:
     jobs: Sequence[Fetched] = field(default_factory=tuple)
 
     @classmethod
-    def parse(cls, reply: Sequence[bytes], sequence: int) -> Answer:
+    def parse(cls, reply: Sequence[Any], sequence: int) -> Answer:
         """Return the answer in a reply; fields are numbered in the order of the jobs."""
         status, epoch, time, superseded = reply[:4]
         front, raws, jobs = b"%d" % sequence, reply[5:], []
