@@ -3,6 +3,9 @@
 python = .venv/bin/python
 # A database or Redis of the demo is named on make's own command line. What a shell happens to export is left alone:
 # the demo empties the Redis that it is given.
+# Tests wait more than they compute, so two files at a time; a file's own tests stay in order on one worker.
+WORKERS = 2
+tests = -n $(WORKERS) --dist loadfile
 given = $(if $(filter command line,$(origin $(1))),$(2) '$($(1))')
 
 .PHONY: help setup demo test test-all check fmt bench lock clean
@@ -18,13 +21,13 @@ demo: setup ## index real files while Redis is emptied and a worker is killed (R
 	  $(call given,ROWS,--rows) $(call given,SEED,--seed) $(call given,SABOTAGE,--sabotage) \
 	  $(call given,DATABASE_URL,--database-url) $(call given,REDIS_URL,--redis-url)
 
-test: setup ## run the tests (ARGS= for pytest; CI=true or PROVISION=1, as root, installs Debian's servers first)
+test: setup ## run the tests (ARGS= for pytest, WORKERS=0 for one at a time; CI=true or PROVISION=1, as root, installs Debian's servers first)
 	@sh scripts/provision
-	@exec $(python) -m pytest -m 'not slow' $(ARGS)
+	@exec $(python) -m pytest $(tests) -m 'not slow' $(ARGS)
 
 test-all: setup ## run the tests and the long repetitions of chaos
 	@sh scripts/provision
-	@exec $(python) -m pytest $(ARGS)
+	@exec $(python) -m pytest $(tests) $(ARGS)
 
 check: setup ## lint, format, types, layers, house rules
 	@sh scripts/check

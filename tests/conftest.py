@@ -14,9 +14,10 @@ import os
 import signal
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -152,30 +153,60 @@ def _tagged(tag: str) -> dict[int, str]:
     return found
 
 
+_collected = pytest.StashKey[int]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Remember how many tests are to run, where they run in this process."""
+    session.config.stash[_collected] = len(session.items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Remember how many tests are to run, where workers run them: each worker collects all."""
+    node.config.stash[_collected] = len(ids)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let a worker report a test whose output is no valid text: tests of bad input log half characters."""
+    return _as_text((yield))
+
+
+def _as_text(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(data, dict):
+        return {_as_text(name): _as_text(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return type(data)(_as_text(value) for value in data)
+    return data
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was not run and the one command that adds it; with CI=true, prove that nothing skipped."""
-    for server, tests in sorted(servers.missing.items()):
+    skipped = terminalreporter.stats.get("skipped", [])
+    missing = servers.missing(str(report.longrepr) for report in skipped)
+    for server, tests in sorted(missing.items()):
         terminalreporter.write_line(f"not run: {tests} tests need {server}", yellow=True)
-    if servers.missing:
+    if missing:
         terminalreporter.write_line(f"add it, as root: {servers.REMEDY}", yellow=True)
     if servers.CI:
-        count = {name: len(terminalreporter.getreports(name)) for name in ("passed", "skipped")}
-        collected = _collected(terminalreporter)
+        collected = terminalreporter.config.stash.get(_collected, 0)
+        passed = len(terminalreporter.stats.get("passed", []))
         terminalreporter.write_line(
-            f"collected = {collected}, passed = {count['passed']}, skipped {count['skipped']}"
+            f"collected = {collected}, passed = {passed}, skipped {len(skipped)}"
         )
-
-
-def _collected(reporter: pytest.TerminalReporter) -> int:
-    return reporter._numcollected - len(reporter.stats.get("deselected", []))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """With CI=true, a run in which not every collected test passed has failed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if not servers.CI or session.config.option.collectonly or reporter is None:
+    in_worker = hasattr(session.config, "workerinput")
+    if not servers.CI or in_worker or session.config.option.collectonly or reporter is None:
         return
-    passed = len(reporter.getreports("passed"))
-    if session.exitstatus == pytest.ExitCode.OK and passed != _collected(reporter):
+    passed = len(reporter.stats.get("passed", []))
+    collected = session.config.stash.get(_collected, 0)
+    if session.exitstatus == pytest.ExitCode.OK and passed != collected:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

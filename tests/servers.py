@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
@@ -32,16 +33,20 @@ REMEDY: Final = "PROVISION=1 make test"
 TAG: Final = "TEST_PROCESS_TAG"
 """Environment variable that marks every process that one test started."""
 
-missing: dict[str, int] = {}
-"""Servers that this run did without, and how many tests skipped for each."""
+_NEEDS: Final = "needs "
 
 
 def absent(server: str) -> NoReturn:
     """Skip the test that needs this server, or fail it where nothing may skip."""
-    missing[server] = missing.get(server, 0) + 1
     if CI:
         pytest.fail(f"{server} is not installed, and with CI=true nothing skips: {REMEDY}")
-    pytest.skip(f"needs {server}: {REMEDY}")
+    pytest.skip(f"{_NEEDS}{server}: {REMEDY}")
+
+
+def missing(reasons: Iterable[str]) -> Counter[str]:
+    """Count, from the reasons why tests were skipped, how many each absent server cost."""
+    found = (reason.partition(_NEEDS)[2].partition(":")[0] for reason in reasons)
+    return Counter(server for server in found if server)
 
 
 @contextmanager

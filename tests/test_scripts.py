@@ -257,7 +257,9 @@ def test_the_lock_pins_every_requirement_with_hashes_and_names_no_index() -> Non
     assert not re.search(r"://|^-|^\s+-(?!-hash)", lock, re.MULTILINE)
 
 
-def pytest_run(folder: Path, text: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def pytest_run(
+    folder: Path, text: str, *more: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
     test = folder / "test_inner.py"
     test.write_text(f"from __future__ import annotations\nimport pytest\n{text}")
     command: list[str | Path] = [
@@ -270,6 +272,7 @@ def pytest_run(folder: Path, text: str, **variables: str) -> subprocess.Complete
         ROOT,
         "-p",
         "tests.conftest",
+        *more,
         test,
     ]
     return subprocess.run(
@@ -320,6 +323,17 @@ def test_in_ci_a_good_run_proves_that_nothing_skipped(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "collected = 2, passed = 2, skipped 0" in done.stdout
     assert re.search(r"2 passed in", done.stdout.splitlines()[-1])
+
+
+def test_workers_count_and_report_like_one_process(tmp_path: Path) -> None:
+    odd = "@pytest.mark.parametrize('n', [1, 2, 3])\ndef test_a(n, record_property): record_property('x', '\\ud800')\n"
+
+    done = pytest_run(tmp_path, odd + NEEDS_REDIS, "-n", "2", PATH=str(tmp_path))
+    counted = pytest_run(tmp_path, odd, "-n", "2", CI="true")
+
+    assert (done.returncode, counted.returncode) == (0, 0), done.stdout + counted.stdout
+    assert "not run: 1 tests need redis-server" in done.stdout
+    assert "collected = 3, passed = 3, skipped 0" in counted.stdout
 
 
 def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
