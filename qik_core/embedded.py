@@ -222,7 +222,11 @@ class Embedded:
         self.socket.unlink(missing_ok=True)
         with (self.folder / "server.log").open("ab") as log:
             self._guard = subprocess.Popen(  # noqa: S603 - our own file and a server found by its own name
-                [sys.executable, "-I", "-S", str(_GUARD), "TERM", *self._command()],
+                [
+                    sys.executable,
+                    *("-I", "-S", str(_GUARD), "TERM", f"--folder={self._private}"),
+                    *self._command(),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -291,12 +295,10 @@ class Embedded:
 
     def _end(self) -> None:
         guard, self._guard = self._guard, None
-        if guard is None:
-            return
-        for pipe in (guard.stdin, guard.stdout):
-            if pipe is not None:
-                pipe.close()
-        guard.wait()
+        if guard is not None:
+            guard.communicate(
+                "."
+            )  # the byte says that this process lives on and sees to the folder itself
 
 
 def _private_folder() -> Path:

@@ -122,6 +122,7 @@ class Postgres:
                     "-S",
                     str(GUARD),
                     "INT",
+                    f"--folder={self.folder}",
                     *self._as,
                     str(self._programs / "postgres"),
                     "-D",
@@ -140,10 +141,7 @@ class Postgres:
     def stop(self) -> None:
         """End the server and remove its folder."""
         if self._guard is not None:
-            for pipe in (self._guard.stdin, self._guard.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self._guard.wait()
+            self._guard.communicate(".")
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager

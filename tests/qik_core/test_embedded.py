@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -24,11 +25,22 @@ import os, sys
 from qik_core.embedded import Embedded
 server = Embedded(sys.argv[1])
 server.start()
-print(server.pid, flush=True)
+print(server.pid, server.folder, flush=True)
 if sys.argv[2] == "fork" and os.fork() == 0:
     sys.stdin.read()
     os._exit(0)
 sys.stdin.read()
+"""
+
+
+KEEPER = """
+import os, sys
+from pathlib import Path
+from qik_core.embedded import Embedded
+server = Embedded(sys.argv[1], folder=Path(sys.argv[2]), appendonly=True)
+server.start()
+print(server.pid, flush=True)
+os.kill(os.getpid(), 9)
 """
 
 
@@ -75,9 +87,10 @@ def starter(kind: Kind, how: str = "plain") -> subprocess.Popen[str]:
     )
 
 
-def server_of(process: subprocess.Popen[str]) -> int:
+def server_of(process: subprocess.Popen[str]) -> tuple[int, Path]:
     assert process.stdout is not None
-    return int(process.stdout.readline())
+    pid, folder = process.stdout.readline().split()
+    return int(pid), Path(folder)
 
 
 def close(process: subprocess.Popen[str]) -> None:
@@ -195,23 +208,25 @@ def test_stop_leaves_neither_process_nor_folder(kind: Kind) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_ends_when_its_starter_is_killed(kind: Kind, number: signal.Signals) -> None:
     process = starter(kind)
-    pid = server_of(process)
+    pid, folder = server_of(process)
 
     process.send_signal(number)
     process.wait()
 
     eventually(lambda: not alive(pid), 5.0, "the server ended")
+    eventually(lambda: not folder.exists(), 5.0, "its folder is gone")
     close(process)
 
 
 def test_a_server_ends_when_its_starter_is_killed_and_a_fork_of_it_lives(kind: Kind) -> None:
     process = starter(kind, "fork")
-    pid = server_of(process)
+    pid, folder = server_of(process)
 
     process.kill()
     process.wait()
 
     eventually(lambda: not alive(pid), 5.0, "the server ended")
+    eventually(lambda: not folder.exists(), 5.0, "its folder is gone")
     close(process)
 
 
@@ -220,18 +235,31 @@ def test_a_server_ends_when_its_starter_is_killed_and_a_fork_of_it_lives(kind: K
 )
 def test_a_server_ends_when_its_guard_is_killed(kind: Kind) -> None:
     process = starter(kind)
-    pid = server_of(process)
+    pid, folder = server_of(process)
     guard = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
     os.kill(guard, signal.SIGKILL)
 
     eventually(lambda: not alive(pid), 5.0, "the server ended")
     close(process)
+    shutil.rmtree(folder)
+
+
+def test_data_that_were_to_stay_stay_when_the_starter_is_killed(kind: Kind, tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", KEEPER, kind, tmp_path / "data"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    eventually(lambda: not alive(int(told.stdout)), 5.0, "the server ended")
+
+    assert (tmp_path / "data" / "server.log").exists()
 
 
 def test_an_interrupt_typed_at_the_terminal_does_not_reach_the_server(kind: Kind) -> None:
     process = starter(kind)
-    pid = server_of(process)
+    pid, _ = server_of(process)
 
     assert os.getsid(pid) != os.getsid(process.pid)
     close(process)
