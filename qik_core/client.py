@@ -13,9 +13,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from qik_core import options, registry, strict
 from qik_core.arguments import RowError
@@ -249,8 +250,35 @@ class Client:
 
 # --- the default client, used by job classes -------------------------------------------------------
 
+Opener: TypeAlias = Callable[[Settings], Store]
+
+
+def open_store(settings: Settings) -> Store:
+    """Return a store on the Redis of these settings, or what stands in for it inside `opening`."""
+    return _opener(settings)
+
+
+def _on_redis(settings: Settings) -> Store:
+    return Store(settings.redis, milliseconds=settings.wire is Wire.SIDEKIQ8)
+
+
 _lock = threading.Lock()
+_opener: Opener = _on_redis
 _default: tuple[int, Settings, Client] | None = None
+
+
+@contextmanager
+def opening(opener: Opener) -> Iterator[None]:
+    """Inside, `open_store` and the default client use what `opener` returns. For tests, in the whole process."""
+    global _default, _opener
+    with _lock:
+        before = _opener, _default
+        _opener, _default = opener, None
+    try:
+        yield
+    finally:
+        with _lock:
+            _opener, _default = before
 
 
 def current() -> Client:
@@ -265,9 +293,7 @@ def current() -> Client:
     if there is not None and there[0] == process and there[1] is settings:
         return there[2]
     with _lock:
-        client = Client(
-            Store(settings.redis, milliseconds=settings.wire is Wire.SIDEKIQ8), settings
-        )
+        client = Client(_opener(settings), settings)
         _default = (process, settings, client)
         return client
 

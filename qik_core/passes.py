@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qik_core.client import Answers, Client, Plan
+from qik_core.client import Answers, Client, Plan, open_store
 from qik_core.definition import Definition
 from qik_core.jobs import Job
 from qik_core.results import Code
-from qik_core.settings import Wire, current
+from qik_core.settings import current
 from qik_core.store import Epoch, Origin, Store, rolls
 
 Row = Sequence[Any]
@@ -39,7 +39,7 @@ class Passes:
     def __init__(self, store: Store | None = None) -> None:
         settings = current()
         if store is None:
-            store = Store(settings.redis, milliseconds=settings.wire is Wire.SIDEKIQ8)
+            store = open_store(settings)
         self._store = store
         self._client = Client(store, settings)
         self._walker = f"pass:{os.getpid()}:{os.urandom(4).hex()}"
