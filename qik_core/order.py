@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from qik_core.settings import Order
+from qik_core.sources import Order
 
 
 def orders(

@@ -14,24 +14,17 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from qik_core import sources
+from qik_core import sources, urls
 from qik_core.errors import SettingsError
 from qik_core.middleware import ClientMiddleware, ServerMiddleware
+from qik_core.sources import CapsuleSettings, Order
+from qik_core.urls import mask
 
 DEFAULT: Final = "default"
 _HEARTBEATS: Final = 3
-
-
-class Order(StrEnum):
-    """In which order a worker looks at its queues."""
-
-    STRICT = "strict"  # the first that has jobs
-    WEIGHTED = "weighted"  # drawn by weight
-    RANDOM = "random"  # drawn evenly
 
 
 class Wire(StrEnum):
@@ -58,7 +51,9 @@ class Settings:
     """Queues that a worker serves, with their weights."""
     order: Order = Order.STRICT
     concurrency: int = 10
-    """Job threads of one process."""
+    """Job threads of one process, those of further capsules not counted."""
+    capsules: Mapping[str, CapsuleSettings] = field(default_factory=dict)
+    """Further groups of job threads with queues of their own, by name."""
     processes: int = 1
     heartbeat: float = 5.0
     lease: float = 30.0
@@ -70,6 +65,16 @@ class Settings:
     wire: Wire = Wire.SIDEKIQ7
     log_level: str = "info"
     """Of worker processes; `info` has a line when a job starts and one when it ends."""
+    log_format: str = "auto"
+    """auto (pretty on a terminal, else plain), pretty, plain or json."""
+    retries: int = 25
+    """What `retry=True` means."""
+    max_payload: int = 1_048_576
+    """Bytes of one job as JSON; a push of more is refused."""
+    max_memory: int | None = None
+    """MB of one worker process, which is replaced when it has grown beyond; None: no limit."""
+    allow_eviction: bool = False
+    """Work on a Redis that may drop keys when it is full."""
     dead_max: int = 10_000
     dead_days: int = 180
     client_middleware: tuple[ClientMiddleware, ...] = ()
@@ -89,12 +94,27 @@ class Settings:
         """Return where a value came from; for one database `databases.<name>`."""
         return self.origins.get(name, DEFAULT)
 
+    def all_capsules(self) -> dict[str, CapsuleSettings]:
+        """Return every capsule of a worker process by name, `default` first; concurrency is filled in."""
+        own = CapsuleSettings(queues=self.queues, concurrency=self.concurrency, order=self.order)
+        further = {
+            name: replace(each, concurrency=each.concurrency or self.concurrency)
+            for name, each in self.capsules.items()
+        }
+        return {DEFAULT: own, **further}
+
+    @property
+    def slots(self) -> int:
+        """How many jobs one worker process runs at most at once, in all its capsules."""
+        return sum(each.concurrency or 0 for each in self.all_capsules().values())
+
     def masked(self) -> dict[str, Any]:
         """Return every value as it may be printed: no passwords, objects by their type."""
         shown = {
             each.name: getattr(self, each.name) for each in fields(self) if each.name != "origins"
         }
         shown["redis"] = mask(self.redis)
+        shown["capsules"] = {name: str(each) for name, each in self.capsules.items()}
         shown["databases"] = {name: _shown(value) for name, value in self.databases.items()}
         for chain in ("client_middleware", "server_middleware"):
             shown[chain] = [
@@ -125,29 +145,25 @@ class Settings:
             raise SettingsError(
                 "the settings from the parent are of another version: restart the parent"
             )
-        given = {
-            name: sources.Given(value, "parent")
-            for name, value in values.items()
-            if name != "origins"
-        }
-        queues = tuple((name, weight) for name, weight in values.get("queues", ()))
-        made = _make({**given, "queues": sources.Given(queues, "parent")})
-        return replace(made, origins=dict(values.get("origins", {})))
+        origins = dict(values.pop("origins", {}))
+        problems: list[str] = []
+        given = sources.from_mapping(
+            {name: value for name, value in values.items() if value is not None}, "parent", problems
+        )
+        return replace(_make(given, problems), origins=origins)
 
     def _problems(self) -> Iterator[str]:
         yield from self._ranges()
-        yield from self._said("redis", _redis_problem(self.redis))
+        yield from self._said("redis", urls.redis_problem(self.redis))
         for name, value in self.databases.items():
-            yield from self._said(f"databases.{name}", _database_problem(value))
-        if not self.queues:
-            yield "queues is empty: name at least one, as in queues = ['default']"
-        seen: set[str] = set()
-        for name, weight in self.queues:
-            if name in seen:
-                yield f"queues ({self.origin('queues')}) has {name!r} twice: name it once, with a weight"
-            if weight < 1:
-                yield f"queues ({self.origin('queues')}): the weight of {name!r} is {weight}: use 1 or more"
-            seen.add(name)
+            yield from self._said(f"databases.{name}", urls.database_problem(value))
+        for name, capsule in self.all_capsules().items():
+            said = (
+                f"queues ({self.origin('queues')})"
+                if name == DEFAULT
+                else f"capsules.{name} ({self.origin('capsules')}): queues"
+            )
+            yield from _queue_problems(said, capsule.queues)
         if self.lease <= _HEARTBEATS * self.heartbeat:
             yield (
                 f"lease is {self.lease:g} s ({self.origin('lease')}) and heartbeat {self.heartbeat:g} s: "
@@ -157,12 +173,31 @@ class Settings:
     def _ranges(self) -> Iterator[str]:
         for name, (least, most) in sources.RANGES.items():
             value = getattr(self, name)
-            if not least <= value <= most:
+            if value is not None and not least <= value <= most:
                 yield f"{name} is {value:g} ({self.origin(name)}): use {least:g} to {most:g}"
+        least, most = sources.RANGES["concurrency"]
+        for name, capsule in self.capsules.items():
+            if not least <= (capsule.concurrency or least) <= most or capsule.concurrency == 0:
+                yield (
+                    f"capsules.{name} ({self.origin('capsules')}): concurrency is {capsule.concurrency}: "
+                    f"use {least:g} to {most:g}"
+                )
 
     def _said(self, name: str, problem: str | None) -> Iterator[str]:
         if problem is not None:
             yield f"{name} ({self.origin(name)}): {problem}"
+
+
+def _queue_problems(said: str, queues: Sequence[tuple[str, int]]) -> Iterator[str]:
+    if not queues:
+        yield f"{said}: empty: name at least one, as in queues = ['default']"
+    seen: set[str] = set()
+    for name, weight in queues:
+        if name in seen:
+            yield f"{said}: {name!r} is there twice: name it once, with a weight"
+        if weight < 1:
+            yield f"{said}: the weight of {name!r} is {weight}: use 1 or more"
+        seen.add(name)
 
 
 # --- the settings of this process ---------------------------------------------------------------
@@ -254,20 +289,6 @@ def configure(
         return made
 
 
-def mask(url: str) -> str:
-    """Return a URL without its password, also where it is given as a parameter."""
-    try:
-        parts = urlsplit(url)
-        user, secret = parts.username or "", parts.password is not None
-    except ValueError:
-        return "***"
-    if secret:
-        host = parts.netloc.rpartition("@")[2]
-        url = url.replace(parts.netloc, f"{user}:***@{host}", 1)
-    query = "&".join(_mask_parameter(each) for each in parts.query.split("&"))
-    return url.replace(f"?{parts.query}", f"?{query}", 1) if parts.query else url
-
-
 def _make(given: Mapping[str, sources.Given], problems: Sequence[str] = ()) -> Settings:
     databases = {
         name.removeprefix(sources.DATABASE): each.value
@@ -277,10 +298,7 @@ def _make(given: Mapping[str, sources.Given], problems: Sequence[str] = ()) -> S
     plain = {
         name: each.value for name, each in given.items() if not name.startswith(sources.DATABASE)
     }
-    if "order" not in plain and any(weight != 1 for _, weight in plain.get("queues", ())):
-        plain["order"] = Order.WEIGHTED
-    elif "order" in plain:
-        plain["order"] = Order(plain["order"])
+    plain["order"] = sources.order_of(plain.get("order"), plain.get("queues", ()))
     if "wire" in plain:
         plain["wire"] = Wire(plain["wire"])
     origins = {name: each.origin for name, each in given.items()}
@@ -312,37 +330,3 @@ def _present(flags: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     return mask(value) if isinstance(value, str) else f"<{type(value).__name__}>"
-
-
-def _mask_parameter(text: str) -> str:
-    name, equals, _ = text.partition("=")
-    secret = any(word in name.lower() for word in ("pass", "secret", "token", "key"))
-    return f"{name}=***" if equals and secret else text
-
-
-def _redis_problem(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "not a URL: use redis://host:6379/0"
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        return f"the scheme is {parts.scheme!r}: use redis://, rediss:// or unix://"
-    if parts.scheme == "unix":
-        return (
-            None
-            if parts.path not in ("", "/")
-            else "the path of the socket is missing: use unix:///run/redis.sock"
-        )
-    if not parts.hostname:
-        return "the host is missing: use redis://host:6379/0"
-    number = parts.path.strip("/")
-    if number and not (number.isascii() and number.isdigit()):
-        return f"the database is {number!r}: use a number, as in redis://host:6379/0"
-    return "the port is 0" if port == 0 else None
-
-
-def _database_problem(value: object) -> str | None:
-    if isinstance(value, str) and "://" not in value:
-        return "not a URL: use one as postgresql+psycopg://user@host/name or sqlite:///file.db"
-    return None

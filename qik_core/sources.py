@@ -5,10 +5,14 @@ A source maps a field to a value and where it was found. Databases are `database
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,14 +30,20 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "poll": (0.01, 60),
     "dead_max": (1, 10_000_000),
     "dead_days": (1, 36_500),
+    "retries": (0, 1_000),
+    "max_payload": (1_024, 512 * 1_048_576),
+    "max_memory": (16, 16_777_216),
 }
-_WHOLE: Final = frozenset({"concurrency", "processes", "dead_max", "dead_days"})
+_WHOLE: Final = frozenset(RANGES) - {"heartbeat", "lease", "shutdown", "poll"}
+_SWITCHES: Final = frozenset({"allow_eviction"})
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "order": ("strict", "weighted", "random"),
     "wire": ("sidekiq7", "sidekiq8"),
     "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("auto", "pretty", "plain", "json"),
 }
-FIELDS: Final = ("app", "redis", "databases", "queues", *_CHOICES, *RANGES)
+FIELDS: Final = ("app", "redis", "databases", "queues", "capsules", *_CHOICES, *RANGES, *_SWITCHES)
+_OF_A_CAPSULE: Final = ("queues", "concurrency", "order")
 _OWN_NAMES: Final[Mapping[str, str]] = {"redis": "REDIS_URL"}
 
 
@@ -45,7 +55,32 @@ _VARIABLES: Final[Mapping[str, str]] = {
     _variable(name): name for name in FIELDS if name != "databases"
 }
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
+_CAPSULE: Final = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
 _LARGEST_FILE: Final = 1_000_000
+
+
+class Order(StrEnum):
+    """In which order a worker looks at its queues."""
+
+    STRICT = "strict"  # the first that has jobs
+    WEIGHTED = "weighted"  # drawn by weight
+    RANDOM = "random"  # drawn evenly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapsuleSettings:
+    """A group of job threads inside each worker process, with queues of its own."""
+
+    queues: tuple[tuple[str, int], ...]
+    concurrency: int | None = None
+    """Job threads; None: as many as the setting `concurrency` says."""
+    order: Order = Order.STRICT
+
+    def __str__(self) -> str:
+        queues = " ".join(
+            f"{name},{weight}" if weight != 1 else name for name, weight in self.queues
+        )
+        return f"{queues} ({self.order}, {self.concurrency or 'as many threads as concurrency'})"
 
 
 class Given(NamedTuple):
@@ -65,6 +100,8 @@ def from_mapping(values: Mapping[str, Any], origin: str, problems: list[str]) ->
             )
         elif name == "databases":
             found.update(_databases(value, origin, problems))
+        elif name == "capsules":
+            found["capsules"] = Given(_capsules(value, origin, problems), origin)
         else:
             _take(found, name, value, origin, problems)
     return found
@@ -87,7 +124,12 @@ def from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[st
                 f"{name} (environment {variable}): it has spaces or control characters around or inside"
             )
         else:
-            _take(found, name, _number(name, text), f"environment {variable}", problems)
+            told = {name: _read(name, text)}
+            origin = f"environment {variable}"
+            if name.startswith(DATABASE):
+                _take(found, name, text, origin, problems)
+            else:
+                found.update(from_mapping(told, origin, problems))
     return found
 
 
@@ -152,6 +194,8 @@ def _typed(name: str, value: Any) -> Any:
         return _ranged(name, value)
     if name == "queues":
         return _queues(value)
+    if name in _SWITCHES:
+        return _switch(value)
     if name.startswith(DATABASE) and not isinstance(value, (str, int, float, list, dict, bool)):
         return value  # an engine or a sessionmaker of the application
     if not isinstance(value, str):
@@ -173,15 +217,34 @@ def _ranged(name: str, value: Any) -> float:
     )
 
 
-def _number(name: str, text: str) -> Any:
-    if name not in RANGES:
-        return text
-    for kind in (int, float):
+def _switch(value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    raise SettingsError(f"it is {value!r:.80}: use true or false")
+
+
+def _read(name: str, text: str) -> Any:
+    """Return the value that a text of the environment stands for; what cannot be read is refused where types are checked."""
+    if name in _SWITCHES:
+        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    if name == "capsules":
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    for kind in (int, float) if name in RANGES else ():
         try:
             return kind(text)
         except ValueError:
             continue
-    return text  # refused where all types are checked
+    return text
+
+
+def order_of(order: str | None, queues: Iterable[tuple[str, int]]) -> Order:
+    """Return the order that was asked for; without one, weights that differ from 1 mean weighted."""
+    if order is not None:
+        return Order(order)
+    return Order.WEIGHTED if any(weight != 1 for _, weight in queues) else Order.STRICT
 
 
 def _queues(value: Any) -> tuple[tuple[str, int], ...]:
@@ -219,3 +282,49 @@ def _databases(value: Any, origin: str, problems: list[str]) -> dict[str, Given]
             continue
         _take(found, DATABASE + name, each, origin, problems)
     return found
+
+
+def _capsules(value: Any, origin: str, problems: list[str]) -> dict[str, CapsuleSettings]:
+    found: dict[str, CapsuleSettings] = {}
+    if not isinstance(value, Mapping):
+        problems.append(
+            f"capsules ({origin}): use a table of names, as in capsules.slow = {{ queues = ['reports'], concurrency = 1 }}; "
+            'in the environment as JSON, {"slow": {"queues": ["reports"], "concurrency": 1}}'
+        )
+        return found
+    for name, each in value.items():
+        try:
+            found[str(name)] = _capsule(name, each)
+        except (SettingsError, DefinitionError) as error:
+            problems.append(f"capsules.{name!s:.80} ({origin}): {error}")
+    return found
+
+
+def _capsule(name: object, value: Any) -> CapsuleSettings:
+    if isinstance(value, CapsuleSettings):
+        value = dataclasses.asdict(value)
+    if not isinstance(name, str) or _CAPSULE.fullmatch(name) is None:
+        raise SettingsError("cannot be a name: use 1 to 64 of A-Z a-z 0-9 _ -, a letter first")
+    if name == "default":
+        raise SettingsError("the default capsule is what queues, concurrency and order say")
+    return _capsule_of(value)
+
+
+def _capsule_of(value: Any) -> CapsuleSettings:
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"it is a {type(value).__name__}: use a table with queues")
+    for key in value:
+        if key not in _OF_A_CAPSULE:
+            raise SettingsError(
+                f"{key!s:.80} is no setting of a capsule{did_you_mean(str(key), _OF_A_CAPSULE)}"
+            )
+    queues, threads, order = (
+        _queues(value.get("queues", ())),
+        value.get("concurrency"),
+        value.get("order"),
+    )
+    if threads is not None and type(threads) is not int:
+        raise SettingsError(f"concurrency is {threads!r:.80}: use a whole number")
+    if order is not None and order not in _CHOICES["order"]:
+        raise SettingsError(f"order is {order!r:.80}: use one of {', '.join(_CHOICES['order'])}")
+    return CapsuleSettings(queues=queues, concurrency=threads, order=order_of(order, queues))

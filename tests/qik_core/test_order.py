@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from qik_core.order import orders
-from qik_core.settings import Order
+from qik_core.sources import Order
 
 QUEUES = [("high", 6), ("low", 3), ("bulk", 1)]
 

@@ -11,7 +11,9 @@ from qik_core import settings
 from qik_core.errors import SettingsError
 from qik_core.middleware import ClientResult, Next
 from qik_core.payload import Payload
-from qik_core.settings import Order, Settings, Wire, configure, load, mask
+from qik_core.settings import Settings, Wire, configure, load
+from qik_core.sources import CapsuleSettings, Order
+from qik_core.urls import mask
 
 SECRET = "S3CR3T"
 
@@ -229,6 +231,15 @@ VALUES: list[dict[str, Any]] = [
     {"queues": (("a", 1), ("a", 2))},
     {"queues": (("a", 0),)},
     {"queues": (("a", -1),)},
+    {"max_payload": 100},
+    {"max_memory": 1},
+    {"retries": -1},
+    {"retries": 1001},
+    {"capsules": {"slow": CapsuleSettings(queues=())}},
+    {"capsules": {"slow": CapsuleSettings(queues=(("a", 1), ("a", 2)))}},
+    {"capsules": {"slow": CapsuleSettings(queues=(("a", 0),))}},
+    {"capsules": {"slow": CapsuleSettings(queues=(("a", 1),), concurrency=0)}},
+    {"capsules": {"slow": CapsuleSettings(queues=(("a", 1),), concurrency=1001)}},
 ]
 
 
