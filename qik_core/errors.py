@@ -6,8 +6,10 @@ QikError
 ├── ArgumentError        an argument that cannot travel; raised before anything is written
 ├── UnknownJob           no imported module defines a job of this name
 ├── MalformedPayload     bytes found in Redis that are not a job
+├── FilterError          a filter over jobs that cannot be read
 ├── Cancelled            raised inside a job, at its own checkpoint
 └── StoreError           Redis did not do what was asked
+    ├── WrongType        a key of ours holds something else: somebody wrote it
     ├── NotEnqueued      surely nothing was written
     ├── OutcomeUnknown   the answer was lost: push again with the same jid
     └── StoreUnavailable Redis cannot be reached, or refuses work for now
@@ -44,12 +46,24 @@ class MalformedPayload(QikError):
     """Bytes found in Redis that are not a job. The job is set aside with its raw bytes."""
 
 
+class FilterError(QikError, ValueError):
+    """A filter over jobs that cannot be read. The message shows where, and what to write."""
+
+
 class Cancelled(QikError):
     """This run is not wanted any more; raised by `self.context.checkpoint()`."""
 
 
+class JobTimeout(QikError):
+    """A run took longer than its job's `timeout`. The job is failed and retried as after any other error."""
+
+
 class StoreError(QikError):
     """Redis did not do what was asked."""
+
+
+class WrongType(StoreError):
+    """A key of ours holds another type of value: somebody else wrote it. The message names the key and the remedy."""
 
 
 class NotEnqueued(StoreError):

@@ -30,6 +30,10 @@ ROLLER: Final = b"qik:roller"  # string with TTL: who walks now
 ROLL: Final = b"qik:roll"  # string with TTL: somebody asks for a roll
 COUNTS: Final = b"qik:counts"  # hash: superseded, malformed, deleted_by_hand, lock_without_job: totals, for people
 NEVER: Final = b"qik:never"  # never exists; DEL of it lets a script write at maxmemory
+SUSPECTS: Final = b"qik:suspects"  # set: names of queues that have suspects
+CANCELLED: Final = (
+    b"qik:cancelled"  # zset: jids that must not run or go on running, score = until when
+)
 PAUSED: Final = b"paused"  # set: names of paused queues (Sidekiq Pro's key)
 RECOVERING_PREFIX: Final = b"qik:recovering:"
 WORKING_PREFIX: Final = b"qik:working:"
@@ -59,6 +63,11 @@ def check_queue(name: object) -> str:
 def queue(name: str) -> bytes:
     """List: jobs of one queue, newest at the head."""
     return b"queue:" + name.encode()
+
+
+def suspect(name: str) -> bytes:
+    """List: jobs of one queue under which a process has died; each runs alone in its process."""
+    return b"qik:suspect:" + name.encode()
 
 
 def later(name: str) -> bytes:
@@ -123,6 +132,7 @@ def holder(identity: str) -> bytes:
 
 _IN_LUA: Final = {
     "alive": ALIVE,
+    "cancelled": CANCELLED,
     "counts": COUNTS,
     "dead": DEAD,
     "epoch": EPOCH,
@@ -140,6 +150,8 @@ _IN_LUA: Final = {
     "roller": ROLLER,
     "schedule": SCHEDULE,
     "stat": stat(""),
+    "suspect": suspect(""),
+    "suspects": SUSPECTS,
     "unique": UNIQUE,
     "wake": wake(""),
     "working": WORKING_PREFIX,
