@@ -1,0 +1,49 @@
+"""Where blocking calls run for asyncio code: a few threads of their own, one pool per process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, TypeVar
+
+R = TypeVar("R")
+_THREADS: Final = 4
+
+_lock = threading.Lock()
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+async def on_thread(function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    """Call a blocking function on one of the threads, with the caller's context variables, and await its result."""
+    run = contextvars.copy_context().run
+    return await asyncio.get_running_loop().run_in_executor(
+        _executor(), partial(run, function, *args, **kwargs)
+    )
+
+
+def later(function: Callable[..., R], *args: Any) -> Future[R]:
+    """Call a blocking function on one of the threads; where the interpreter is ending, here and now."""
+    try:
+        return _executor().submit(function, *args)
+    except RuntimeError:
+        done: Future[R] = Future()
+        done.set_result(function(*args))
+        return done
+
+
+def loop_runs() -> bool:
+    """Whether an event loop runs in this thread, which must not be blocked."""
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - the public form raises instead
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _pool  # noqa: PLW0603 - threads do not survive a fork, so the pool is one process's
+    with _lock:
+        if _pool is None or _pool[0] != os.getpid():
+            _pool = (os.getpid(), ThreadPoolExecutor(_THREADS, thread_name_prefix="qik-aio"))
+        return _pool[1]
