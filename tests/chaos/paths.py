@@ -1,0 +1,309 @@
+"""Every path over the wire, as one process walks it: what stands in Redis before, what it does, what must be after.
+
+Jobs and keys are numbers, as in `rig`. Each act sends again what was not answered, as the program does that it stands
+for: the courier an exchange until it is answered, the poller and the roller at their next look, the parent's helper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from qik_core import Job, registry
+from qik_core.client import Client, Plan
+from qik_core.definition import Definition
+from qik_core.errors import StoreUnavailable
+from qik_core.payload import Payload
+from qik_core.results import Code
+from qik_core.store import Origin, due, recovery, rolls
+from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome
+from qik_core.store.link import Link, Links
+from qik_core.store.worker import Held
+from tests.qik_core.store.rig import Rig, Worker, digest, jid
+
+T = TypeVar("T")
+
+ACTOR: Final = "host:1:actor"
+LOST: Final = "host:2:lost"
+BULK: Final = 1_100  # three chunks
+_TRIES: Final = 20
+
+
+def again(call: Callable[[], T]) -> T:
+    """Ask until there is an answer."""
+    for _ in range(_TRIES):
+        try:
+            return call()
+        except StoreUnavailable:
+            continue
+    return call()
+
+
+def name(number: int) -> str:
+    """Return a job's jid."""
+    return jid(number).decode()
+
+
+class Actor(Worker):
+    """The process that walks a path: a worker whose every call is sent until it is answered."""
+
+    def __init__(self, url: str, timeout: float = 2.0) -> None:
+        rig = Rig.__new__(Rig)
+        rig.url, rig.raw = url, None
+        rig.store = again(lambda: Rig(url, None).store)
+        rig.store.close()
+        rig.store.links = Links(url, timeout=timeout)
+        rig.link = Link(url, timeout=timeout)
+        self.link = rig.link
+        again(lambda: Worker.__init__(self, rig, ACTOR))
+
+    def send(
+        self,
+        sequence: int,
+        *outcomes: Outcome,
+        want: int = 10,
+        queues: Sequence[str] = ("default",),
+    ) -> Answer:
+        call = self.store.prepare(outcomes, queues, want)
+        return again(lambda: self.store.exchange(self.link, sequence, call))
+
+    def close(self) -> None:
+        self.link.close()
+        self.rig.store.close()
+
+
+@dataclass(frozen=True)
+class Path:
+    """One path. `ends` are the jobs that it may end; all others that stood there before must be somewhere after it."""
+
+    name: str
+    act: Callable[[Actor], Any]
+    arrange: Callable[[Rig], Any] = lambda rig: None
+    ends: frozenset[str] = field(default_factory=frozenset)
+    loses: bool = False
+    """It stages a loss of Redis: what was there before may be gone."""
+    leaves_orphans: bool = False
+    """Somebody deleted a job by hand: its lock stands until the end of a roll."""
+
+
+# --- pushes ------------------------------------------------------------------------
+
+
+def definition() -> Definition:
+    """Return a class of unique jobs, defined here and nowhere else."""
+    with registry.scope():
+
+        class Row(Job, unique_for=600):
+            def perform(self, n: int) -> None: ...
+
+    found: Definition = Row.definition
+    return found
+
+
+def bulk(actor: Actor) -> None:
+    Client(actor.rig.store).bulk(definition(), [(n,) for n in range(BULK)], Plan())
+
+
+def ask(actor: Actor) -> None:
+    store = actor.rig.store
+    assert again(lambda: store.told([digest(1), digest(9)]))[0] == [True, False]
+    again(store.look)
+    assert again(lambda: store.audit(["default"])) == 0
+    again(store.ask_for_roll)
+
+
+# --- a worker --------------------------------------------------------------------------
+
+
+def stand_by(rig: Rig) -> None:
+    """Put one job of each fate on the queue, and two more."""
+    rig.push(1, unique=False)
+    rig.push(*range(2, 7))
+    rig.push(7, until="start")
+    rig.push(8)
+    rig.push(9, 10)
+
+
+def settled(job: Fetched) -> Outcome:
+    """Decide by its number what becomes of a job."""
+    kinds = {3: Kind.RETRY, 4: Kind.DEAD, 5: Kind.BACK, 6: Kind.GONE}
+    payload = Payload.decode(job.raw)
+    kind = kinds.get(payload.args[0])
+    if kind is None:
+        return Done(job)
+    delay = 60.0 if kind is Kind.RETRY else 0.0
+    after = payload.replace(retry_count=0).encode()
+    return Other(job, kind, payload.unique, payload.jid, job.queue, after, delay)
+
+
+def work(actor: Actor) -> None:
+    jobs = actor.fetch(8)
+    assert actor.rig.edge(88, keys=[8]) == [Code.DIRTIED]
+    more = actor.exchange(*map(settled, jobs), want=2).jobs
+    actor.exchange(*map(settled, more), want=0)
+
+
+def beat(actor: Actor) -> None:
+    """Beat, lose the working hash as by a failover, assert, beat."""
+    jobs = actor.fetch(3)
+    again(actor.beat)
+    again(lambda: actor.link.call("UNLINK", f"qik:working:{ACTOR}"))
+    assert actor.send(actor.sequence + 1).status == "lost"
+    held = [Held(job.field, False, job.raw) for job in jobs]
+    again(lambda: actor.store.hold(actor.link, held, mark=f"{actor.sequence}:0"))
+    again(actor.beat)
+    actor.exchange(*map(settled, jobs), want=0)
+
+
+def give_back(actor: Actor) -> None:
+    jobs = actor.fetch(5)
+    again(lambda: actor.store.give_back(actor.link, jobs[:4]))
+    actor.exchange(*map(settled, jobs[4:]), want=0)
+
+
+def leave(actor: Actor) -> None:
+    job, *_ = actor.fetch(1)
+    actor.exchange(settled(job), want=0)
+    again(actor.beat)
+    again(lambda: actor.store.leave(actor.link, ["default"]))
+
+
+# --- poller, recovery, roll ------------------------------------------------------------
+
+
+def fall_due(rig: Rig) -> None:
+    """Leave due jobs in the schedule, in the retry set and in a queue's later."""
+    rig.push(*range(1, 4), delays=[0.001] * 3)
+    rig.push(4, unique=False, delays=[0.001])
+    rig.push(*range(5, 8), delays=[0.001] * 3, origin=Origin.PASS)
+    rig.push(8, 9)
+    worker = rig.worker("host:3:gone")
+    retries = [_retry(job) for job in worker.fetch(2)]
+    worker.exchange(*retries, want=0)
+    worker.store.leave(rig.link, ["default"])
+    seconds, micros = rig.raw.time()
+    while rig.raw.time() <= (seconds, micros + 3000):
+        pass
+
+
+def _retry(job: Fetched) -> Outcome:
+    payload = Payload.decode(job.raw)
+    return Other(job, Kind.RETRY, payload.unique, payload.jid, job.queue, job.raw, 0.001)
+
+
+def promote(actor: Actor) -> None:
+    for source in due.sources(["default"]):
+        while again(lambda source=source: due.promote(actor.link, source)).jobs:  # type: ignore[misc]
+            pass
+
+
+def die(rig: Rig) -> None:
+    """Leave a process that holds jobs and is no more."""
+    stand_by(rig)
+    worker = rig.worker(LOST)
+    worker.fetch(8)
+    worker.beat()
+    assert rig.edge(88, keys=[8]) == [Code.DIRTIED]
+
+
+def recover(actor: Actor) -> None:
+    link, candidate = actor.link, actor.rig.store.candidate
+    assert again(lambda: recovery.fence(link, LOST, recovery.SURE))
+    again(lambda: recovery.recover(link, LOST, candidate))
+
+
+def convict(actor: Actor) -> None:
+    """As `recover`, of a process that may only be frozen."""
+    link, candidate = actor.link, actor.rig.store.candidate
+    seen = again(lambda: recovery.Census().look(link))[LOST]
+    assert again(lambda: recovery.fence(link, LOST, seen))
+    again(lambda: recovery.recover(link, LOST, candidate))
+
+
+def delete_one(rig: Rig) -> None:
+    """Leave jobs of every kind, a lock without a job, and nobody who holds anything."""
+    fall_due(rig)
+    rig.push(*range(11, 16))
+    assert rig.raw.lrem("queue:default", 1, rig.raw.lindex("queue:default", 0)) == 1
+
+
+def roll(actor: Actor) -> None:
+    """Roll while this process itself holds jobs, so that its beat is waited for."""
+    jobs = actor.fetch(2)
+    link, candidate = actor.link, actor.rig.store.candidate
+    left = again(
+        lambda: rolls.roll(
+            link,
+            candidate,
+            "walker",
+            deadline=float("inf"),
+            wait=lambda _: again(actor.beat),
+        )
+    )
+    assert left is not None
+    actor.exchange(*map(settled, jobs), want=0)
+
+
+def _names(*numbers: int) -> frozenset[str]:
+    return frozenset(map(name, numbers))
+
+
+def _push(*numbers: int, **rest: Any) -> Callable[[Actor], Any]:
+    return lambda actor: actor.rig.push(*numbers, **rest)
+
+
+PATHS: Final = {
+    path.name: path
+    for path in (
+        Path("push", _push(1)),
+        Path("plain push", _push(1, unique=False)),
+        Path("scheduled push", _push(1, 2, delays=[60, 61])),
+        Path("push of a pass", _push(1, 2, delays=[0, 61], origin=Origin.PASS)),
+        Path("advance", _push(2, keys=[1]), lambda rig: rig.push(1, delays=[600])),
+        Path("bulk", bulk),
+        Path("told, look, audit", ask, lambda rig: rig.push(1)),
+        Path("exchange", work, stand_by, _names(1, 2, 6, 7, 9, 10)),
+        Path("beat, assert", beat, lambda rig: rig.push(1, 2, 7), _names(1, 2, 7), loses=True),
+        Path("give back", give_back, stand_by, _names(1, 2, 6)),
+        Path("leave", leave, lambda rig: rig.push(1, 2), _names(1)),
+        Path("promote", promote, fall_due),
+        Path("recover", recover, die),
+        Path("convict", convict, die),
+        Path("roll", roll, delete_one, _names(8, 9, 11, 12), leaves_orphans=True),
+    )
+}
+
+
+# --- planted mistakes, for the enumerations to find -------------------------------------
+
+
+def pop_then_push(actor: Actor) -> None:
+    """Promote as Sidekiq's poller does."""
+    moved = again(lambda: actor.link.call("ZPOPMIN", "schedule"))
+    again(lambda: actor.link.call("LPUSH", "queue:default", moved[0]))
+
+
+def push_then_lock(actor: Actor) -> None:
+    """Push in two steps."""
+    payload = Payload({"class": "Charge", "args": [1], "jid": name(1), "queue": "default"})
+    lock = f"q0------9999999999{name(1)}"
+    held = again(lambda: actor.link.call("HSETNX", "qik:unique:made", digest(1), lock))
+    if held:
+        again(lambda: actor.link.call("LPUSH", "queue:default", payload.encode()))
+
+
+def blindly(actor: Actor) -> None:
+    """Push once more whatever became of the first push."""
+    job = b'{"class":"Charge","args":[1],"jid":"1","queue":"default"}'
+    again(lambda: actor.link.call("LPUSH", "queue:default", job))
+
+
+BROKEN: Final = {
+    path.name: path
+    for path in (
+        Path("pop then push", pop_then_push, lambda rig: rig.push(1, delays=[60])),
+        Path("lock then push", push_then_lock),
+        Path("push without a number", blindly),
+    )
+}
