@@ -18,7 +18,8 @@ from typing import Any, Final
 import msgspec
 
 from qik_core import sources, urls
-from qik_core.errors import SettingsError
+from qik_core.chain import check
+from qik_core.errors import DefinitionError, SettingsError
 from qik_core.middleware import ClientMiddleware, ServerMiddleware
 from qik_core.sources import CapsuleSettings, Order
 from qik_core.urls import mask
@@ -313,10 +314,10 @@ def _make(given: Mapping[str, sources.Given], problems: Sequence[str] = ()) -> S
 
 def _chain(name: str, chain: Sequence[Any]) -> tuple[Any, ...]:
     for each in chain:
-        if not callable(each):
-            raise SettingsError(
-                f"{name} (configure()) has a {type(each).__name__}: use functions (job, call_next)"
-            )
+        try:
+            check(each)
+        except DefinitionError as error:
+            raise SettingsError(f"{name} (configure()): {error}") from None
     return tuple(chain)
 
 
