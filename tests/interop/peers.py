@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from qik_core import settings
+from qik_core.results import Push, Refused
 from qik_core.store import Store
 from tests import servers
 from tests.waiting import eventually
@@ -27,6 +28,7 @@ HERE: Final = Path(__file__).parent
 PEER: Final = HERE / "peer"
 ROOT: Final = HERE.parents[1]
 APP: Final = "tests.interop.shop"
+Ask = Callable[[str], Any]
 QUICK: Final = {
     "QIK_HEARTBEAT": "0.5",
     "QIK_LEASE": "3",
@@ -161,4 +163,7 @@ def as_ours(url: str, wire: str = "sidekiq7") -> None:
     settings.use(settings.load({"redis": url, "wire": wire}, environ={}, folder=HERE))
 
 
-Ask = Callable[[str], Any]
+def jid_of(pushed: Push) -> str:
+    """Return the jid of a job that was pushed."""
+    assert not isinstance(pushed, Refused), pushed
+    return str(pushed.jid)

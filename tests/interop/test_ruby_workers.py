@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.interop.peers import Ask, Shop, as_ours
+from tests.interop.peers import Ask, Shop, as_ours, jid_of
 from tests.interop.shop import Echo, Fragile
 from tests.interop.test_ruby_pushes import FORMS
 from tests.waiting import eventually
@@ -25,7 +25,7 @@ def test_every_form_of_arguments_arrives_in_ruby_as_we_pushed_it(
     shop: Shop, redis_url: str, wire: str
 ) -> None:
     as_ours(redis_url, wire)
-    jids = [OnRuby.perform_async(*args).jid for args in OURS]
+    jids = [jid_of(OnRuby.perform_async(*args)) for args in OURS]
     shop.ruby()
     eventually(lambda: len(shop.notes()) == len(OURS))
     ran = {note["jid"]: note["args"] for note in shop.notes("ran", "ruby")}
@@ -40,9 +40,9 @@ def test_jobs_we_scheduled_run_in_ruby_when_they_are_due(
     shop.ruby()
     due = time.time() + 0.5
     jids = {
-        OnRuby.perform_in(timedelta(seconds=0.5), 1).jid,
-        OnRuby.perform_at(due, 2).jid,
-        OnRuby.set(unique_for=60).perform_in(0.5, 3).jid,
+        jid_of(OnRuby.perform_in(timedelta(seconds=0.5), 1)),
+        jid_of(OnRuby.perform_at(due, 2)),
+        jid_of(OnRuby.set(unique_for=60).perform_in(0.5, 3)),
     }
     eventually(lambda: shop.ran("ruby") == dict.fromkeys(jids, 1))
     assert time.time() >= due
@@ -58,7 +58,7 @@ def test_a_bulk_push_of_ours_runs_in_ruby_once_each(shop: Shop) -> None:
 
 def test_a_job_of_ours_that_fails_in_ruby_is_retried_there(shop: Shop, ruby: Ask) -> None:
     shop.ruby()
-    jid = Fragile.set(queue="ruby").perform_async(1).jid
+    jid = jid_of(Fragile.set(queue="ruby").perform_async(1))
     eventually(lambda: shop.ran("ruby")[jid] >= 2, 20)
     shop.mend()
     eventually(lambda: shop.notes("mended", "ruby"), 30)
@@ -69,7 +69,7 @@ def test_a_job_that_failed_with_us_is_retried_by_ruby(
     shop: Shop, ruby: Ask, raw: redis.Redis
 ) -> None:
     worker = shop.python("-q", "ruby")
-    jid = Fragile.set(queue="ruby").perform_async(1).jid
+    jid = jid_of(Fragile.set(queue="ruby").perform_async(1))
     eventually(lambda: raw.zcard("retry") == 1)
     worker.terminate()
     assert worker.wait(10) == 0
@@ -85,7 +85,7 @@ def test_a_job_that_failed_in_ruby_is_retried_by_us(
     shop: Shop, ruby: Ask, raw: redis.Redis
 ) -> None:
     ruby_worker = shop.ruby(SHOP_POLL="60")
-    jid = Fragile.set(queue="ruby").perform_async(1).jid
+    jid = jid_of(Fragile.set(queue="ruby").perform_async(1))
     eventually(lambda: raw.zcard("retry") == 1)
     ruby_worker.terminate()
     ruby_worker.wait(20)

@@ -38,6 +38,15 @@ end
 class Nap < Echo
 end
 
+# In a worker, whatever its poller pushes passes here.
+class Moved
+  def call(_job_class, job, _queue, _redis_pool)
+    line = JSON.generate(who: "ruby", event: "moved", class: job["class"], jid: job["jid"], args: job["args"])
+    File.open(ENV.fetch("SHOP_NOTES"), "a") { |file| file.write(line + "\n") }
+    yield
+  end
+end
+
 # A worker's poller first waits up to 5 seconds, so that many do not look at once. Tests have one.
 module AtOnce
   def initial_wait
@@ -49,6 +58,7 @@ Sidekiq.configure_server do |config|
   require "sidekiq/scheduled"
   Sidekiq::Scheduled::Poller.prepend(AtOnce)
   config.options[:poll_interval_average] = ENV.fetch("SHOP_POLL", "0.2").to_f
+  config.client_middleware { |chain| chain.add(Moved) }
   config.redis = { url: ENV.fetch("REDIS_URL") }
   config.on(:startup) { File.write(ENV.fetch("SHOP_READY"), Process.pid.to_s) }
 end

@@ -34,9 +34,9 @@ def get(path, params = {})
   [page.status, page.body.dup.force_encoding("UTF-8")]
 end
 
-# Press a button: the token stands in the form of the page that has it, here the dashboard's.
+# Press a button: every form holds the token of the session, here those of the page of processes.
 def post(path, params = {})
-  token = get("/busy").last[/name="authenticity_token" value="([^"]+)"/, 1]
+  token = get("/busy").last[/name=.authenticity_token. value=.([^"']+)/, 1]
   page = call("POST", path, { "authenticity_token" => token }.merge(params))
   [page.status, page.headers["Location"]]
 end
