@@ -60,11 +60,16 @@ def name_of(words: Words) -> str:
 
 
 @cache
-def _scripts() -> dict[bytes, str]:
+def script_names() -> tuple[str, ...]:
+    """Return the names of all scripts."""
     folder = files("qik_core.store") / "lua"
-    names = [each.name[:-4] for each in folder.iterdir() if each.name.endswith(".lua")]
-    known = {script(name).sha: name for name in names}
-    return known | {script(name).text: name for name in names}
+    return tuple(each.name[:-4] for each in folder.iterdir() if each.name.endswith(".lua"))
+
+
+@cache
+def _scripts() -> dict[bytes, str]:
+    known = {script(name).sha: name for name in script_names()}
+    return known | {script(name).text: name for name in script_names()}
 
 
 @dataclass
@@ -110,6 +115,7 @@ class FaultProxy:
         self._answered = threading.Condition()
         self._answers: list[Words] = []
         self._closed = False
+        self._late = 0
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -142,6 +148,11 @@ class FaultProxy:
         """Forget the rules, and break the connections that they have spoilt: a network that works again."""
         self.rules.clear()
         self.cut()
+
+    def await_late(self) -> None:
+        """Wait until what is late has been delivered."""
+        with self._answered:
+            assert self._answered.wait_for(lambda: self._late == 0, 5.0)
 
     def close(self) -> None:
         with self._answered:
@@ -205,8 +216,7 @@ class FaultProxy:
         if rule.action in ("hole", "late"):
             _swallow(client)
             if rule.action == "late":
-                self._await_another(rule.matches)
-                _ask(server, words)
+                self._deliver_late(rule, words, server)
             return False
         reply = _ask(server, words)
         rule.when()
@@ -224,12 +234,19 @@ class FaultProxy:
             self._answers.append(words)
             self._answered.notify_all()
 
-    def _await_another(self, matches: Callable[[Words], bool]) -> None:
+    def _deliver_late(self, rule: Rule, words: Words, server: socket.socket) -> None:
         with self._answered:
+            self._late += 1
             before = len(self._answers)
             self._answered.wait_for(
-                lambda: self._closed or any(map(matches, self._answers[before:])), _LATE
+                lambda: self._closed or any(map(rule.matches, self._answers[before:])), _LATE
             )
+        try:
+            _ask(server, words)
+        finally:
+            with self._answered:
+                self._late -= 1
+                self._answered.notify_all()
 
 
 def _swallow(client: socket.socket) -> None:

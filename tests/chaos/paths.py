@@ -16,7 +16,7 @@ from qik_core.definition import Definition
 from qik_core.errors import StoreUnavailable
 from qik_core.payload import Payload
 from qik_core.results import Code
-from qik_core.store import Origin, due, recovery, rolls
+from qik_core.store import Origin, Store, due, recovery, rolls
 from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome
 from qik_core.store.link import Link, Links
 from qik_core.store.worker import Held
@@ -49,13 +49,12 @@ class Actor(Worker):
     """The process that walks a path: a worker whose every call is sent until it is answered."""
 
     def __init__(self, url: str, timeout: float = 2.0) -> None:
-        rig = Rig.__new__(Rig)
-        rig.url, rig.raw = url, None
-        rig.store = again(lambda: Rig(url, None).store)
-        rig.store.close()
+        rig = Rig.__new__(Rig)  # its own begins with a look, under the usual deadlines
+        rig.url, rig.raw, rig.link = url, None, Link(url, timeout=timeout)
+        rig.store = Store(url, birth_ms=0)
         rig.store.links = Links(url, timeout=timeout)
-        rig.link = Link(url, timeout=timeout)
         self.link = rig.link
+        again(rig.store.look)
         again(lambda: Worker.__init__(self, rig, ACTOR))
 
     def send(
