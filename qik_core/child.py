@@ -26,11 +26,12 @@ from typing import Any, Final
 from qik_core import application, logs, registry
 from qik_core.courier import Courier
 from qik_core.crew import Crew
+from qik_core.deadlines import Deadlines
 from qik_core.errors import QikError, StoreError
 from qik_core.heartbeat import Heartbeat, Ticker, process_info
 from qik_core.order import orders
 from qik_core.poller import Poller
-from qik_core.processor import LoopThread, Processor
+from qik_core.processor import LoopThread, Processor, Terms
 from qik_core.roller import Roller
 from qik_core.settings import Settings, Wire, current, use
 from qik_core.shared import Shared, State
@@ -151,11 +152,19 @@ class Child:
             wait=LoopThread(lambda run: _start(run, "loop")).wait,
             now=time.time,
             dice=random.random,
-            middleware=settings.server_middleware,
-            milliseconds=settings.wire is Wire.SIDEKIQ8,
+            deadlines=Deadlines(lambda run: _start(run, "deadlines"), self._stuck),
+            terms=Terms(
+                settings.server_middleware, settings.wire is Wire.SIDEKIQ8, settings.retries
+            ),
         )
         markers = [self._shared.marker(slot) for slot in range(settings.concurrency)]
         return Crew(processor.process, markers, ring)
+
+    def _stuck(self, field: bytes) -> None:
+        log.critical("a run ignores its timeout: this process ends itself", extra={"field": field})
+        self._courier.crew.blame(field)
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _queues(self) -> Callable[[], list[str]]:
         return orders(self._settings.queues, self._settings.order, random.random)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qik_core.errors import Cancelled
 from qik_core.payload import Payload
 
@@ -9,7 +11,7 @@ from qik_core.payload import Payload
 class Context:
     """One run of one job."""
 
-    __slots__ = ("_cancelled", "attempt", "payload")
+    __slots__ = ("_cancelled", "_interrupt", "attempt", "payload")
 
     def __init__(self, payload: Payload) -> None:
         self.payload = payload
@@ -17,6 +19,7 @@ class Context:
         self.attempt: int = count + 2 if type(count) is int and count >= 0 else 1
         """1 for the first run, 2 for the first retry."""
         self._cancelled = False
+        self._interrupt: Callable[[], object] | None = None
 
     @property
     def jid(self) -> str:
@@ -34,8 +37,16 @@ class Context:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Ask the run to stop at its next checkpoint."""
+        """Ask the run to stop at its next checkpoint; one on the event loop is cancelled where it waits."""
         self._cancelled = True
+        if self._interrupt is not None:
+            self._interrupt()
+
+    def when_cancelled(self, interrupt: Callable[[], object]) -> None:
+        """Call this, from another thread, when the run is cancelled; at once if it has been."""
+        self._interrupt = interrupt
+        if self._cancelled:
+            interrupt()
 
     def checkpoint(self) -> None:
         """Stop here if this run is not wanted any more.

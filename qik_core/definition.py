@@ -21,6 +21,9 @@ from qik_core.payload import DIGEST, Template, Until, new_jids, stamps
 
 _MANY: Final = 25  # what retry=True means, as in Sidekiq
 _NEVER: Final = -1
+_OF_THE_CLASS: Final = frozenset(
+    {"name", "aliases", "unique_args", "timeout", "retry_on", "discard_on"}
+)
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
@@ -36,6 +39,23 @@ class Window:
     def mark(self) -> bytes:
         """What stands behind the digest in a payload's header."""
         return b"%s%d" % (b"S" if self.until == "success" else b"T", self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a job class says of its failures, beside how often it is retried."""
+
+    retry_on: tuple[type[BaseException], ...] = ()
+    """Only these are retried; any other error makes the job dead at once. Empty: all are."""
+    discard_on: tuple[type[BaseException], ...] = ()
+    """These drop the job."""
+    retry_in: Callable[[int, BaseException, Any], object] | None = None
+    """Takes the number of failures before this one, the error and the job; see `Job.retry_in`."""
+    exhausted: Callable[[Any, BaseException], object] | None = None
+    """Takes the job and the error; see `Job.retries_exhausted`."""
+
+
+_PLAIN: Final = Rules()
 
 
 class Built(NamedTuple):
@@ -62,6 +82,9 @@ class Definition:
     backtrace: bool | int
     unique: Window | None
     expires_in: float | None
+    timeout: float | None
+    """After so many seconds a run is interrupted."""
+    rules: Rules
     arguments: Arguments | Untyped
     is_async: bool
     make: Callable[[Any], Any]
@@ -173,8 +196,11 @@ def define(
     is_async: bool,
     make: Callable[[Any], Any],
     origin: tuple[str, str],
+    rules: Rules = _PLAIN,
 ) -> Definition:
     """Return the definition of a job class with these options; `name` must be among them.
+
+    `rules` are those that no option gives: the methods of the class.
 
     Raises:
         DefinitionError: an option that does not exist or cannot work.
@@ -189,6 +215,8 @@ def define(
         backtrace=False,
         unique=None,
         expires_in=None,
+        timeout=options.timeout(given["timeout"], name) if "timeout" in given else None,
+        rules=_rules(rules, given, name),
         arguments=arguments,
         is_async=is_async,
         make=make,
@@ -196,9 +224,7 @@ def define(
         fields={"class": name, "retry": True},
         template=Template("default", {"class": name, "retry": True}),
     )
-    rest = {
-        key: value for key, value in given.items() if key not in ("name", "aliases", "unique_args")
-    }
+    rest = {key: value for key, value in given.items() if key not in _OF_THE_CLASS}
     return configure(bare, rest, name)
 
 
@@ -229,8 +255,9 @@ def configure(base: Definition, changes: Mapping[str, Any], where: str) -> Defin
         fields["dead"] = dead = options.flag(changes["dead"], "dead", where)
     if "backtrace" in changes:
         fields["backtrace"] = backtrace = options.backtrace(changes["backtrace"], where)
-    if "tags" in changes:
-        fields["tags"] = list(options.names(changes["tags"], "tags", where))
+    fields.update(
+        {name: check(changes[name], where) for name, check in _TRAVEL.items() if name in changes}
+    )
     return replace(
         base,
         queue=queue,
@@ -244,6 +271,13 @@ def configure(base: Definition, changes: Mapping[str, Any], where: str) -> Defin
     )
 
 
+def _rules(base: Rules, given: Mapping[str, Any], where: str) -> Rules:
+    def classes(option: str) -> tuple[type[BaseException], ...]:
+        return options.errors(given.get(option, ()), option, where)
+
+    return replace(base, retry_on=classes("retry_on"), discard_on=classes("discard_on"))
+
+
 def _retries(value: bool | int) -> int:  # noqa: FBT001 - the option's own form
     if value is True:
         return _MANY
@@ -253,6 +287,8 @@ def _retries(value: bool | int) -> int:  # noqa: FBT001 - the option's own form
 def _window(base: Window | None, changes: Mapping[str, Any], where: str) -> Window | None:
     seconds = base.seconds if base else None
     until: Until = base.until if base else "success"
+    if changes.get("unique_for") is False:
+        return None  # this call asks for no lock, as in Sidekiq
     if changes.get("unique_for") is not None:
         seconds = options.unique_for(changes["unique_for"], where)
     if "unique_until" in changes:
@@ -266,6 +302,19 @@ def _window(base: Window | None, changes: Mapping[str, Any], where: str) -> Wind
 
 def _expires(base: float | None, changes: Mapping[str, Any], where: str) -> float | None:
     return options.expires_in(changes["expires_in"], where) if "expires_in" in changes else base
+
+
+def _tags(value: object, where: str) -> list[str]:
+    return list(options.names(value, "tags", where))
+
+
+_TRAVEL: Final[Mapping[str, Callable[[object, str], Any]]] = {
+    "tags": _tags,
+    "retry_for": options.retry_for,
+    "retry_queue": options.queue,
+    "log_level": options.log_level,
+}
+"""Options that travel as they are, each with its check."""
 
 
 def _aliases(given: Mapping[str, Any], name: str) -> tuple[str, ...]:

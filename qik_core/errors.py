@@ -8,6 +8,8 @@ QikError
 ├── MalformedPayload     bytes found in Redis that are not a job
 ├── FilterError          a filter over jobs that cannot be read
 ├── Cancelled            raised inside a job, at its own checkpoint
+├── JobTimeout           raised inside a job that takes longer than its timeout
+├── PoisonousJob         written into a dead job under which processes died; never raised
 └── StoreError           Redis did not do what was asked
     ├── WrongType        a key of ours holds something else: somebody wrote it
     ├── NotEnqueued      surely nothing was written
@@ -56,6 +58,10 @@ class Cancelled(QikError):
 
 class JobTimeout(QikError):
     """A run took longer than its job's `timeout`. The job is failed and retried as after any other error."""
+
+
+class PoisonousJob(QikError):
+    """Several processes died while they ran this job: it is dead."""
 
 
 class StoreError(QikError):

@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, Unpack, overload
 
@@ -19,9 +20,11 @@ from qik_core import options, registry
 from qik_core.arguments import Arguments
 from qik_core.calls import Aio, P, PerformAsync, PerformAt, PerformBulk, PerformIn, Pusher, Set
 from qik_core.context import Context
-from qik_core.definition import Definition, define
+from qik_core.definition import Definition, Rules, define
 from qik_core.errors import DefinitionError, QikError
 from qik_core.options import Options
+from qik_core.outcomes import Discard, Outcome
+from qik_core.payload import Payload
 
 T = TypeVar("T")
 _OWN = frozenset({"name", "aliases"})  # never inherited: they are one class's
@@ -42,6 +45,20 @@ class Job:
     perform_bulk = PerformBulk()
     set = Set()
     aio = Aio()
+
+    @classmethod
+    def retry_in(
+        cls, count: int, error: BaseException, job: Payload
+    ) -> timedelta | float | Outcome | None:
+        """Return how long to wait before the next retry, to be overridden.
+
+        `count` failures came before this one. A duration replaces Sidekiq's formula (its jitter is added), None keeps it;
+        `RetryIn` is exact; `Discard` and `Terminal` end the job.
+        """
+
+    @classmethod
+    def retries_exhausted(cls, job: Payload, error: BaseException) -> Discard | None:
+        """Be told that a job is at its end, before it is dead; to be overridden. `Discard` keeps it out of the dead set."""
 
     definition: ClassVar[Definition]
     context: Context
@@ -176,11 +193,25 @@ def _define(
         {**given, "name": name},
         arguments=arguments,
         is_async=is_async,
+        rules=_rules(owner),
         make=_maker(owner)
         if owner is not None
         else lambda context: _Run(function, context, is_async=is_async),
         origin=(_file_of(module), qualname),
     )
+
+
+def _rules(owner: type[Job] | None) -> Rules:
+    if owner is None:
+        return Rules()
+    return Rules(
+        retry_in=owner.retry_in if _overrides(owner, "retry_in") else None,
+        exhausted=owner.retries_exhausted if _overrides(owner, "retries_exhausted") else None,
+    )
+
+
+def _overrides(owner: type[Job], name: str) -> bool:
+    return inspect.getattr_static(owner, name) is not inspect.getattr_static(Job, name)
 
 
 def _maker(owner: type[Job]) -> Callable[[Context], Job]:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from qik_core.errors import ArgumentError, DefinitionError, QikError
 from qik_core.payload import Until
@@ -32,6 +32,10 @@ class Options(TypedDict, total=False):
 
     queue: str
     retry: bool | int
+    retry_for: timedelta | float
+    retry_queue: str
+    retry_on: tuple[type[BaseException], ...]
+    discard_on: tuple[type[BaseException], ...]
     backtrace: bool | int
     dead: bool
     tags: list[str]
@@ -39,6 +43,8 @@ class Options(TypedDict, total=False):
     unique_until: Until
     unique_args: Iterable[str]
     expires_in: timedelta | float
+    timeout: timedelta | float
+    log_level: str
     name: str
     aliases: Iterable[str]
 
@@ -48,18 +54,22 @@ class SetOptions(TypedDict, total=False):
 
     queue: str
     retry: bool | int
+    retry_for: timedelta | float
+    retry_queue: str
     backtrace: bool | int
     dead: bool
     tags: list[str]
-    unique_for: timedelta | float
+    unique_for: timedelta | float | Literal[False]
     unique_until: Until
     expires_in: timedelta | float
+    log_level: str
     jid: str
     wait: timedelta | float
     wait_until: datetime | float
     jitter: timedelta | float
 
 
+LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 JOB_OPTIONS: Final = frozenset(Options.__annotations__)
 CALL_OPTIONS: Final = frozenset(SetOptions.__annotations__)
 
@@ -119,6 +129,57 @@ def flag(value: object, option: str, where: str) -> bool:
 def retry(value: object, where: str) -> bool | int:
     """Return how often a failed job runs again: True (25 times), False (never, and not kept as dead), or a number."""
     return _count(value, "retry", where, MOST_RETRIES)
+
+
+def retry_for(value: object, where: str) -> int:
+    """Return for how many seconds after its first failure a job is retried, rounded up.
+
+    Raises:
+        DefinitionError: not a duration from 1 second to 10 years.
+    """
+    seconds = duration(value, f"{where}: retry_for", DefinitionError)
+    if not 0 < seconds <= DECADE:
+        raise DefinitionError(f"{where}: retry_for is {seconds:g} s: use 1 second to 10 years")
+    return math.ceil(seconds)
+
+
+def errors(value: object, option: str, where: str) -> tuple[type[BaseException], ...]:
+    """Return the exception classes given as an option.
+
+    Raises:
+        DefinitionError: something else.
+    """
+    classes = value if isinstance(value, (tuple, list)) else (value,)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise DefinitionError(
+                f"{where}: {option} has {each!r:.80}: use exception classes, as in {option}=(TimeoutError,)"
+            )
+    return tuple(classes)
+
+
+def timeout(value: object, where: str) -> float:
+    """Return after how many seconds a run is interrupted.
+
+    Raises:
+        DefinitionError: not a duration of more than 0 and up to 10 years.
+    """
+    seconds = duration(value, f"{where}: timeout", DefinitionError)
+    if seconds <= 0:
+        raise DefinitionError(f"{where}: timeout is {seconds:g} s: use more than 0")
+    return seconds
+
+
+def log_level(value: object, where: str) -> str:
+    """Return from which level the lines about a job's own runs are written.
+
+    Raises:
+        DefinitionError: not debug, info, warning, error or critical.
+    """
+    if type(value) is not str or value not in LEVELS:
+        near = did_you_mean(value, LEVELS) if type(value) is str else f": use {', '.join(LEVELS)}"
+        raise DefinitionError(f"{where}: log_level is {value!r:.80}{near}")
+    return value
 
 
 def backtrace(value: object, where: str) -> bool | int:

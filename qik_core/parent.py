@@ -43,6 +43,7 @@ GRACE: Final = 3.0  # seconds that a child may take beyond the shutdown time bef
 LAST_WORK: Final = 1.5  # seconds for helpers after that; together under the 5 s that are promised
 BOOT_LIMIT: Final = 60.0  # seconds without a tick while a child imports the application
 BOOT_FAILURES: Final = 5  # so many in a row without any success: waiting does not help
+FAR_TOO_BIG: Final = 1.5  # times the memory that a child may have: it is not given time to stop
 HELPERS_AT_ONCE: Final = 4
 _STOP: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SERVICE_VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", SPEC_VARIABLE)
@@ -284,12 +285,20 @@ class Parent:
             log("WARNING", f"child {seat.index} outlived its time to stop: SIGKILL", pid=child.pid)
             child.overdue = True
             child.sigkill()
-        elif self.spec.memory_mb is not None and child.stop_by is None:
+        elif self.spec.memory_mb is not None:
             self._weigh(seat, child, self.spec.memory_mb, now)
 
     def _weigh(self, seat: Seat, child: Child, limit: int, now: float) -> None:
-        """Ask one child that is too big to stop, one at a time, so that the others go on working."""
+        """Ask one child that is too big to stop, one at a time, so that the others go on working.
+
+        One that grows far beyond is not waited for, and what it runs is to blame.
+        """
         weight = child.resident_mb()
+        if weight > FAR_TOO_BIG * limit:
+            text = f"child {seat.index} has {weight:.0f} MB of {limit} allowed: SIGKILL"
+            log("ERROR", text, pid=child.pid)
+            child.sigkill()
+            return
         if weight <= limit or any(other.stop_by is not None for other in self._children()):
             return
         log(

@@ -8,22 +8,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, assert_never
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any, Final, NamedTuple, assert_never
 
 import msgspec
 
-from qik_core import retry
+from qik_core import hooks, outcomes, retry, verdict
+from qik_core.chain import server_chain
 from qik_core.context import Context
+from qik_core.deadlines import Deadlines
 from qik_core.definition import Definition
-from qik_core.errors import ArgumentError, Cancelled, MalformedPayload
-from qik_core.middleware import ServerMiddleware, wrap
+from qik_core.errors import (
+    ArgumentError,
+    Cancelled,
+    JobTimeout,
+    MalformedPayload,
+    PoisonousJob,
+    UnknownJob,
+)
+from qik_core.middleware import ServerMiddleware
+from qik_core.options import LEVELS
 from qik_core.payload import Payload, Unique, header, new_jid
 from qik_core.store.exchange import Done, Fetched, Kind, Other, Outcome
 from qik_core.store.keys import is_queue
 
 log: Final = logging.getLogger("qik_core.jobs")
-Await = Callable[[Coroutine[Any, Any, Any]], Any]
+Await = Callable[[Coroutine[Any, Any, Any], Callable[[Callable[[], object]], None]], Any]
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -36,6 +46,19 @@ class Run(msgspec.Struct, frozen=True):
     context: Context
 
 
+class Terms(NamedTuple):
+    """What the settings say of every run."""
+
+    middleware: Sequence[ServerMiddleware] = ()
+    milliseconds: bool = False
+    """Times are written as Sidekiq 8 does."""
+    retries: int = retry.MANY
+    """What `retry=True` means."""
+
+
+_PLAIN: Final = Terms()
+
+
 class Processor:
     """Performs jobs. One for all threads of a process; keeps nothing between two jobs."""
 
@@ -46,15 +69,19 @@ class Processor:
         wait: Await,
         now: Callable[[], float],
         dice: Callable[[], float],
-        middleware: Sequence[ServerMiddleware] = (),
-        milliseconds: bool = False,
+        deadlines: Deadlines,
+        terms: Terms = _PLAIN,
     ) -> None:
         self._find = find
         self._wait = wait
         self._now = now
         self._dice = dice
-        self._middleware = middleware
-        self._milliseconds = milliseconds
+        self._deadlines = deadlines
+        self._middleware = terms.middleware
+        self._milliseconds = terms.milliseconds
+        self._retries = terms.retries
+        self.cancelled: Collection[str] = frozenset()
+        """Jids that somebody cancelled: they are not started."""
 
     def process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
         """Perform one job and say what becomes of it. Never raises: a job may raise anything.
@@ -64,16 +91,16 @@ class Processor:
         try:
             return self._process(job, entered)
         except MalformedPayload as error:
-            return self._set_aside(job, str(error))
+            return self._set_aside(job, str(error), error)
         except BaseException as error:
             log.exception("a job could not be dealt with", extra={"queue": job.queue})
             reason = f"not dealt with: {retry.class_of(error)}: {retry.message_of(error)}"
-            return self._set_aside(job, reason)
+            return self._set_aside(job, reason, error)
 
     def _process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
         payload = Payload.decode(job.raw)
-        if payload.class_name == retry.MALFORMED:  # somebody wanted it retried: it is no job still
-            return Other(job, Kind.DEAD, None, payload.jid, job.queue, payload.encode())
+        if (over := self._before(job, payload)) is not None:
+            return over
         definition = self._find(payload.class_name)
         if definition is None:
             return self._unknown(
@@ -83,70 +110,130 @@ class Processor:
             args = definition.arguments.load(payload.args)
         except ArgumentError as error:
             return self._unknown(job, payload, f"the arguments do not fit: {error}")
-        if "expiry" in payload.fields and self._is_late(payload):
-            log.warning(
-                "job expired",
-                extra={"jid": payload.jid, "job": payload.class_name, "queue": job.queue},
-            )
-            return _done(job, payload)
         run = Run(job, payload, definition, args, Context(payload))
         entered(run.context)
         return self._perform(run)
 
+    def _before(self, job: Fetched, payload: Payload) -> Outcome | None:
+        """Return the outcome of a job that is over before it begins."""
+        if payload.class_name == retry.MALFORMED:  # somebody wanted it retried: it is no job still
+            return Other(job, Kind.DEAD, None, payload.jid, job.queue, payload.encode())
+        if self.cancelled and payload.jid in self.cancelled:
+            return _gone(job, payload, "cancelled")
+        if retry.DEATHS in payload.fields and retry.is_condemned(retry.deaths_of(payload)):
+            return self._condemned(job, payload)
+        if "expiry" in payload.fields and self._is_late(payload):
+            return _gone(job, payload, "expired")
+        return None
+
     def _perform(self, run: Run) -> Outcome:
-        logged = log.isEnabledFor(logging.INFO)
+        logged = _is_logged(run.payload)
         began = self._now() if logged else 0.0
         if logged:
-            log.info("job started", extra=_fields(run))
+            _say("job started", _fields(run))
+        said: list[object] = []
         try:
             if self._middleware:
-                wrap(self._middleware, lambda _: self._call(run))(run.payload)
+                # A copy, since a middleware may change it in place: a retry is made of the job as it came.
+                copy = Payload.decode(run.payload.encode())
+                server_chain(self._middleware, lambda _: self._noted(run, said))(copy)
             else:
-                self._call(run)
-        except Cancelled:
-            log.warning("job cancelled", extra=_fields(run))
-            return _done(run.job, run.payload)
-        except BaseException as error:
-            log.warning("job failed", exc_info=error, extra=_fields(run))
-            return self._failed(run, error)
+                said.append(self._call(run))
+        except BaseException as error:  # noqa: BLE001 - a job may raise anything
+            return self._raised(run, error)
+        if not said:
+            return _gone(run.job, run.payload, "skipped")
+        if isinstance(said[0], outcomes.Outcome):
+            return self._raised(run, said[0])
         if logged:
-            log.info("job done", extra={**_fields(run), "seconds": round(self._now() - began, 6)})
+            _say("job done", {**_fields(run), "seconds": round(self._now() - began, 6)})
         return _done(run.job, run.payload)
 
-    def _call(self, run: Run) -> None:
-        perform = run.definition.new(run.context).perform
-        if run.definition.is_async:
-            self._wait(perform(*run.args))
-        else:
-            perform(*run.args)
+    def _noted(self, run: Run, said: list[object]) -> None:
+        said.append(None)  # it was called, whatever comes of it
+        said[0] = self._call(run)
+
+    def _call(self, run: Run) -> object:
+        definition, limit = run.definition, run.definition.timeout
+        perform = definition.new(run.context).perform
+        if not definition.is_async:
+            if limit is None:
+                return perform(*run.args)
+            return self._deadlines.run(limit, run.job.field, lambda: perform(*run.args))
+        if limit is None:
+            return self._wait(perform(*run.args), run.context.when_cancelled)
+        over = self._deadlines.watch(limit, run.job.field, lambda: None)
+        try:
+            return self._wait(_within(limit, perform(*run.args)), run.context.when_cancelled)
+        finally:
+            over()
+
+    # --- what did not end well --------------------------------------------------
+
+    def _raised(self, run: Run, error: BaseException) -> Outcome:
+        if isinstance(error, Cancelled) or (
+            run.context.cancelled and isinstance(error, asyncio.CancelledError)
+        ):
+            return _gone(run.job, run.payload, "cancelled")
+        if isinstance(error, outcomes.RequeueAfter):
+            _say("job runs again", {**_fields(run), "delay": error.seconds})
+            return self._later(run, error.seconds)
+        log.warning("job failed", exc_info=error, extra=_fields(run))
+        if not isinstance(error, outcomes.Outcome):
+            hooks.report(error, _fields(run))
+        return self._failed(run, error)
+
+    def _later(self, run: Run, seconds: float) -> Outcome:
+        payload, now = retry.waiting(run.payload), self._now()
+        if seconds == 0:
+            payload = payload.replace(enqueued_at=int(now * 1000) if self._milliseconds else now)
+        jid, queue = payload.jid or new_jid(), run.job.queue
+        raw = payload.replace(jid=jid, queue=queue).encode()
+        again = retry.fresh(run.payload).encode()
+        return Other(
+            run.job, Kind.LATER, run.payload.unique, jid, queue, raw, seconds, again, failed=False
+        )
 
     def _failed(self, run: Run, error: BaseException) -> Outcome:
-        payload, definition = run.payload, run.definition
-        now = self._now()
-        limit = retry.limit_of(payload, definition.retry)
-        dead = payload.get("dead") is not False
-        decision = retry.decide(retry.failures_of(payload), limit, dead=dead, dice=self._dice())
+        payload, now = run.payload, self._now()
+        decision = verdict.decide(
+            payload, error, run.definition, now=now, dice=self._dice(), many=self._retries
+        )
         after = retry.failed(payload, error, now, milliseconds=self._milliseconds)
+        if isinstance(decision, retry.Again):
+            after = after.replace(queue=payload.get("retry_queue", run.job.queue))
+        else:
+            hooks.died(after, error)
         return _other(run.job, payload, after, decision)
+
+    def _condemned(self, job: Fetched, payload: Payload) -> Outcome:
+        deaths = retry.deaths_of(payload)
+        error = PoisonousJob(f"{deaths} processes died while they ran this job")
+        log.error("job is poisonous: dead", extra={"jid": payload.jid, "job": payload.class_name})
+        after = retry.failed(payload, error, self._now(), milliseconds=self._milliseconds)
+        hooks.died(after, None)
+        decision = retry.Drop() if payload.get("dead") is False else retry.Bury()
+        return _other(job, payload, after, decision, "poison")
 
     def _unknown(self, job: Fetched, payload: Payload, reason: str) -> Outcome:
         now = self._now()
         log.error(
             "job unknown", extra={"jid": payload.jid, "job": payload.class_name, "reason": reason}
         )
-        return _other(
-            job, payload, retry.unknown(payload, reason, now), retry.decide_unknown(payload, now)
-        )
+        after, decision = retry.unknown(payload, reason, now), retry.decide_unknown(payload, now)
+        if isinstance(decision, retry.Bury):
+            hooks.died(after, UnknownJob(reason))
+        return _other(job, payload, after, decision, "unknown")
 
-    def _set_aside(self, job: Fetched, reason: str) -> Outcome:
+    def _set_aside(self, job: Fetched, reason: str, error: BaseException) -> Outcome:
         """Bury the bytes. What begins with our header held its lock since the fetch, whatever stands behind it."""
         unique, jid, _ = header(job.raw) or ("-", new_jid(), "")
-        log.error(
-            "not a job: set aside in the dead set",
-            extra={"jid": jid, "queue": job.queue, "reason": reason},
-        )
+        context = {"jid": jid, "queue": job.queue, "reason": reason}
+        log.error("not a job: set aside in the dead set", extra=context)
+        hooks.report(error, context)
         envelope = retry.set_aside(job.raw, job.queue, reason, jid, self._now())
-        return Other(job, Kind.DEAD, Unique.parse(unique), jid, job.queue, envelope.encode())
+        raw = envelope.encode()
+        return Other(job, Kind.DEAD, Unique.parse(unique), jid, job.queue, raw, counter="malformed")
 
     def _is_late(self, payload: Payload) -> bool:
         expiry = payload.get("expiry")
@@ -161,49 +248,120 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the loop and return its result, or raise what it raised."""
+    def wait(
+        self,
+        work: Coroutine[Any, Any, Any],
+        entered: Callable[[Callable[[], object]], None] = lambda _: None,
+    ) -> Any:
+        """Run a coroutine on the loop and return its result, or raise what it raised.
+
+        `entered` is told, before the first step, what cancels it from another thread.
+        """
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._start(self._loop.run_forever)
-        result, error = asyncio.run_coroutine_threadsafe(_shielded(work), self._loop).result()
+        shielded = _shielded(work, entered)
+        result, error = asyncio.run_coroutine_threadsafe(shielded, self._loop).result()
         if error is not None:
             raise error
         return result
 
 
-async def _shielded(work: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+async def _shielded(
+    work: Coroutine[Any, Any, Any], entered: Callable[[Callable[[], object]], None]
+) -> tuple[Any, BaseException | None]:
     """Keep SystemExit and its like from ending the loop: they are failures of the job."""
+    task = asyncio.ensure_future(_caught(work))
+    loop = asyncio.get_running_loop()
+    entered(lambda: loop.call_soon_threadsafe(task.cancel))
+    try:
+        return await task
+    except asyncio.CancelledError as error:  # before its first step
+        work.close()
+        return None, error
+
+
+async def _caught(work: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
     try:
         return await work, None
     except BaseException as error:  # noqa: BLE001 - raised again in the job's own thread
         return None, error
 
 
+async def _within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise JobTimeout(f"the run took longer than its timeout of {seconds:g} s") from None
+
+
 def _done(job: Fetched, payload: Payload) -> Done:
-    if "retry_count" in payload.fields:
+    if "retry_count" in payload.fields or retry.DEATHS in payload.fields:
         return Done(job, retry.fresh(payload).encode())
     return Done(job)
 
 
-def _other(job: Fetched, before: Payload, after: Payload, decision: retry.Decision) -> Other:
+def _gone(job: Fetched, payload: Payload, counter: str) -> Other:
+    """Return the end of a job that was not, or not fully, performed and is not wanted any more."""
+    fields = {"jid": payload.jid, "job": payload.class_name, "queue": job.queue}
+    log.warning("job %s", counter, extra=fields)
+    again = retry.fresh(payload).encode()
+    return Other(
+        job,
+        Kind.GONE,
+        payload.unique,
+        payload.jid,
+        job.queue,
+        again=again,
+        failed=False,
+        counter=counter,
+    )
+
+
+def _other(
+    job: Fetched, before: Payload, after: Payload, decision: retry.Decision, counter: str = ""
+) -> Other:
     if not after.jid:
         after = after.replace(jid=new_jid())
     if not is_queue(after.get("queue")):
         after = after.replace(queue=job.queue)
-    unique, again = before.unique, retry.fresh(before).encode()
+    unique, jid, again = before.unique, after.jid, retry.fresh(before).encode()
+    raw = after.encode()
     match decision:
         case retry.Again(delay):
             return Other(
-                job, Kind.RETRY, unique, after.jid, job.queue, after.encode(), delay, again
+                job, Kind.RETRY, unique, jid, job.queue, raw, delay, again, counter=counter
             )
         case retry.Bury():
-            return Other(job, Kind.DEAD, unique, after.jid, job.queue, after.encode(), again=again)
-        case retry.Drop():
-            return Other(job, Kind.GONE, unique, after.jid, job.queue, again=again)
+            return Other(job, Kind.DEAD, unique, jid, job.queue, raw, again=again, counter=counter)
+        case retry.Drop(why):
+            return Other(
+                job, Kind.GONE, unique, jid, job.queue, again=again, counter=counter or why
+            )
         case _:
             assert_never(decision)
+
+
+def _is_logged(payload: Payload) -> bool:
+    wanted = payload.get("log_level")
+    if type(wanted) is str and wanted in LEVELS:
+        return logging.getLevelNamesMapping()[wanted.upper()] <= logging.INFO
+    return log.isEnabledFor(logging.INFO)
+
+
+def _say(text: str, fields: Mapping[str, Any]) -> None:
+    """Write a line that a job's own log level asks for, whatever the level of the process."""
+    if log.isEnabledFor(logging.INFO):
+        log.info(text, extra=fields)
+    else:
+        log.handle(
+            log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None, extra=fields)
+        )
 
 
 def _fields(run: Run) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Final
 
-from qik_core import logs
+from qik_core import logs, poison
 from qik_core.errors import QikError
 from qik_core.settings import Settings
 from qik_core.store import recovery
@@ -35,9 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     logs.set_up("INFO")
     settings = Settings.from_json(json.dumps(json.loads(os.environ["QIK_CHILD"])["settings"]))
     link = Link(settings.redis)
+    started = given.started.encode().split(b",") if given.started else []
+    blamed = frozenset() if given.clean else frozenset(started)
     try:
         recovery.fence(link, given.identity, recovery.SURE)
-        count = recovery.recover(link, given.identity, Candidate())
+        count = recovery.recover(
+            link, given.identity, Candidate(), home=lambda job: poison.judge(job, blamed)
+        )
     except QikError as error:
         log.error("jobs are not back yet", extra={"identity": given.identity, "error": str(error)})  # noqa: TRY400 - no trace
         return 1

@@ -15,6 +15,11 @@ from qik_core.payload import Payload
 
 MESSAGE: Final = 10_000
 """Characters of an error message that are kept."""
+MANY: Final = 25
+"""Retries that `retry=True` means, as in Sidekiq."""
+DEATHS: Final = "deaths"
+"""The field that counts the processes which died while they ran the job."""
+_ENOUGH: Final = 3
 MALFORMED: Final = "qik:malformed"
 """The class of an envelope around bytes that are no job."""
 _UNKNOWN_FIRST: Final = 30.0
@@ -24,7 +29,7 @@ _COUNTABLE: Final = 64  # 2 to this power is still a number of seconds
 _STALE: Final = ("enqueued_at",)
 _FAILURE: Final = (
     "retry_count", "failed_at", "retried_at", "error_class", "error_message", "error_backtrace",
-    "unknown_count", "unknown_at",
+    "unknown_count", "unknown_at", DEATHS,
 )  # fmt: skip
 
 
@@ -42,24 +47,30 @@ class Bury:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """It is over, and not kept (`retry=False`, or `dead=False`)."""
+    """It is over, and not kept."""
+
+    counter: str = "dropped"
+    """Which counter it counts into: dropped (`retry=False`, or `dead=False`) or discarded."""
 
 
 Decision: TypeAlias = Again | Bury | Drop
 
 
-def decide(count: int, limit: int, *, dead: bool, dice: float) -> Decision:
+def decide(
+    count: int, limit: int, *, dead: bool = True, dice: float, wait: float | None = None
+) -> Decision:
     """Say what becomes of a job that has just failed.
 
     `count` failures came before this one; `limit` retries are allowed, -1 for a job that must not even be kept. The wait
-    is Sidekiq's (`sidekiq/job_retry.rb`): count⁴ + 15 seconds, and up to 10 × (count + 1) more by `dice` in [0, 1), so
-    that jobs which failed together do not come back together.
+    is Sidekiq's (`sidekiq/job_retry.rb`): count⁴ + 15 seconds, or `wait`, and up to 10 × (count + 1) more by `dice` in
+    [0, 1), so that jobs which failed together do not come back together.
     """
     if limit < 0:
         return Drop()
     if count >= limit:
         return Bury() if dead else Drop()
-    return Again(count**4 + 15 + int(10 * (count + 1) * dice))
+    base = count**4 + 15 if wait is None else wait
+    return Again(base + int(10 * (count + 1) * dice))
 
 
 def decide_unknown(payload: Payload, now: float) -> Decision:
@@ -74,14 +85,36 @@ def decide_unknown(payload: Payload, now: float) -> Decision:
     return Again(min(_UNKNOWN_FIRST * 2.0**tries, _UNKNOWN_LONGEST))
 
 
-def limit_of(payload: Payload, default: int) -> int:
-    """Return how many retries a payload asks for; its class's number where it says nothing that can be."""
+def limit_of(payload: Payload, default: bool | int, many: int = MANY) -> int:  # noqa: FBT001 - the option's own form
+    """Return how many retries a payload asks for, by its class's option where it says nothing that can be.
+
+    `many` is what True means; -1 stands for False: none, and not even kept as dead.
+    """
     retry = payload.get("retry")
+    if type(retry) is not bool and not (type(retry) is int and retry >= 0):
+        retry = default
     if retry is True:
-        return 25
-    if retry is False:
-        return -1
-    return retry if type(retry) is int and retry >= 0 else default
+        return many
+    return -1 if retry is False else retry
+
+
+def failed_at(payload: Payload, now: float) -> float:
+    """Return when a job failed first, in epoch seconds; `now` for one that has not."""
+    at = payload.get("failed_at")
+    if type(at) is int:
+        return at / 1000  # Sidekiq 8's form
+    return at if type(at) is float else now
+
+
+def deaths_of(payload: Payload) -> int:
+    """Return under how many processes' deaths a job is known to have run."""
+    deaths = payload.get(DEATHS)
+    return deaths if type(deaths) is int and deaths > 0 else 0
+
+
+def is_condemned(deaths: int) -> bool:
+    """Whether so many deaths are enough to bury a job without another run."""
+    return deaths >= _ENOUGH
 
 
 def failures_of(payload: Payload) -> int:
@@ -117,6 +150,11 @@ def unknown(payload: Payload, reason: str, now: float) -> Payload:
         error_class="UnknownJob",
         error_message=reason,
     )
+
+
+def waiting(payload: Payload) -> Payload:
+    """Return the payload as if it had never failed, for a set of jobs with a time."""
+    return _without(payload, (*_STALE, *_FAILURE))
 
 
 def fresh(payload: Payload) -> Payload:

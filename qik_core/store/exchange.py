@@ -36,6 +36,7 @@ class Kind(StrEnum):
     """What becomes of a job that did not end well."""
 
     RETRY = "t"
+    LATER = "s"  # not failed, and to run again after a delay
     DEAD = "d"
     BACK = "b"
     GONE = "x"
@@ -61,10 +62,12 @@ class Other:
     payload: bytes = b""
     """What stands in the retry set, the dead set or the queue from now on."""
     delay: float = 0.0
-    """Seconds until the retry."""
+    """Seconds until the retry, or the next run."""
     again: bytes = b""
     failed: bool = True
     """Counts into Sidekiq's `stat:failed`."""
+    counter: str = ""
+    """Which of our counters it counts into: expired, discarded, …"""
 
 
 Outcome = Done | Other
@@ -127,7 +130,7 @@ def pack(outcomes: Sequence[Outcome], holder: bytes) -> list[Arg]:
         elif type(outcome) is Other:
             failures += outcome.failed
             others += _other(outcome)
-    counts = (len(plain), len(locked) // 3, len(others) // 8, failures)
+    counts = (len(plain), len(locked) // 3, len(others) // 9, failures)
     return [*counts, *plain, *locked, *others, *again]
 
 
@@ -139,6 +142,7 @@ def _other(outcome: Other) -> tuple[Arg, ...]:
         outcome.delay,
         outcome.payload or outcome.job.raw,
         outcome.again or outcome.job.raw,
+        outcome.counter,
     )
 
 

@@ -34,6 +34,7 @@ SUSPECTS: Final = b"qik:suspects"  # set: names of queues that have suspects
 CANCELLED: Final = (
     b"qik:cancelled"  # zset: jids that must not run or go on running, score = until when
 )
+ALONE: Final = b"qik:alone"  # string with TTL: who may run suspects now, each alone in its process
 PAUSED: Final = b"paused"  # set: names of paused queues (Sidekiq Pro's key)
 RECOVERING_PREFIX: Final = b"qik:recovering:"
 WORKING_PREFIX: Final = b"qik:working:"
@@ -132,6 +133,7 @@ def holder(identity: str) -> bytes:
 
 _IN_LUA: Final = {
     "alive": ALIVE,
+    "alone": ALONE,
     "cancelled": CANCELLED,
     "counts": COUNTS,
     "dead": DEAD,

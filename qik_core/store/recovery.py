@@ -7,6 +7,7 @@ has moved.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Final
 
 from qik_core.store import keys
@@ -21,6 +22,13 @@ NO_BEAT: Final = b"-"
 _STEP: Final = 100
 _PAGE: Final = 1000
 _HOLDERS: Final = b"qik:[rw]*:*"  # working and recovering hashes; what else matches is filtered
+
+
+class Home(StrEnum):
+    """Where a job goes that its process cannot run any more."""
+
+    QUEUE = "q"  # next to be fetched
+    SUSPECTS = "s"  # a process has died under it: it runs alone from now on
 
 
 class Census:
@@ -76,12 +84,12 @@ def recover(
     identity: str,
     candidate: Candidate,
     *,
-    rewrite: Callable[[Fetched], bytes] = lambda _: b"",
+    home: Callable[[Fetched], tuple[Home, bytes]] = lambda _: (Home.QUEUE, b""),
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Put all jobs of a fenced process back on their queues; says how many.
 
-    `rewrite` may return another payload for a job, empty for the same bytes.
+    `home` says where each goes, and as which bytes; empty for the same.
     """
     key, total = keys.recovering(identity), 0
     while fields := [name for name in link.call("HKEYS", key) if name not in (b"#", b"@")]:
@@ -89,7 +97,8 @@ def recover(
             jobs = read_jobs(link, key, fields[start : start + _STEP])
             args: list[Arg] = [candidate.text, keys.holder(identity), "1"]
             for job in jobs:
-                args += (job.field, job.queue, rewrite(job))
+                place, payload = home(job)
+                args += (place.value, job.field, job.queue, payload)
             total += link.run("giveback", (key,), args)[3]
             progress(total)
     link.run("giveback", (key,), (candidate.text, keys.holder(identity), "1"))

@@ -1,6 +1,6 @@
 """A roll: a new generation of locks, and a walk from the side of the jobs that carries over what is still wanted.
 
-Sources are read before targets (schedule, later, retry, then the lists), so that a job which moves while we walk is
+Sources are read before targets (schedule, later, retry, suspects, then the lists), so that a job which moves while we walk is
 met at one of the two. Any process may walk; one at a time; one that died is walked again in the generation it made.
 """
 
@@ -59,6 +59,7 @@ class Roll:
         yield keys.SCHEDULE
         yield from (keys.later(name) for name in queues)
         yield keys.RETRY
+        yield from (keys.suspect(name) for name in queues)
         yield from (keys.queue(name) for name in queues)
 
     def _walk_one(self, key: bytes) -> bool:

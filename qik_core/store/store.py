@@ -108,7 +108,7 @@ class Store:
         """Return how many of our jobs somebody deleted from these queues and the sorted sets. Raises StoreError."""
         names = [keys.SCHEDULE, keys.RETRY]
         for name in queues:
-            names += [keys.queue(name), keys.later(name)]
+            names += [keys.queue(name), keys.later(name), keys.suspect(name)]
         missing: int = self.links.run("audit", names)
         return missing
 

@@ -49,6 +49,14 @@ class Beat:
     signal: str
     roll: bool
     """Somebody asks for a roll."""
+    new: bool
+    """Redis did not know this process, or had forgotten it."""
+    alone: bool
+    """This process got the right to run a suspect."""
+    processes: int
+    """How many processes are alive, this one included."""
+    cancelled: frozenset[str]
+    """Jids that somebody cancelled lately."""
     fields: Sequence[bytes]
     """What Redis says this process holds."""
 
@@ -81,9 +89,17 @@ class WorkerStore:
         return answer
 
     def prepare(
-        self, outcomes: Sequence[Outcome], queues: Sequence[str], want: int
+        self,
+        outcomes: Sequence[Outcome],
+        queues: Sequence[str],
+        want: int,
+        *,
+        suspects: bool = False,
     ) -> Sequence[Arg]:
-        """Return the arguments of an exchange: at most 500 outcomes, at most 500 jobs wanted."""
+        """Return the arguments of an exchange: at most 500 outcomes, at most 500 jobs wanted.
+
+        With `suspects`, the jobs wanted are those of these queues under which a process has died.
+        """
         limits = self.limits
         day = time.strftime("%Y-%m-%d", time.gmtime())
         return (
@@ -95,26 +111,43 @@ class WorkerStore:
             limits.dead_max,
             limits.dead_seconds,
             day,
-            " ".join(queues),
+            ("! " if suspects else "") + " ".join(queues),
             *pack(outcomes, b"|" + self._holder),
         )
 
-    def beat(self, link: Link, info: Sequence[Arg], work: Sequence[Arg] = ()) -> Beat:
-        """Say that this process is alive; `info` and `work` are flat pairs for Sidekiq's pages."""
+    def beat(
+        self,
+        link: Link,
+        info: Sequence[Arg],
+        work: Sequence[Arg] = (),
+        *,
+        queues: Sequence[str] = (),
+        wish: str = "n",
+    ) -> Beat:
+        """Say that this process is alive; `info` and `work` are flat pairs for Sidekiq's pages.
+
+        `wish` says of the right to run suspects of these queues: k it is being used, y it would be, n not now.
+        """
         names = (
             keys.process(self.identity),
             keys.signals(self.identity),
             self._working,
             keys.work(self.identity),
         )
-        args = (self._candidate.text, self.identity, len(info), *info, *work)
-        status, epoch, now, signal, roll, *fields = link.run("beat", names, args)
+        lease = int(self.limits.lease * 1000)
+        head = (self._candidate.text, self.identity, " ".join(queues), wish, lease, len(info))
+        reply = link.run("beat", names, (*head, *info, *work))
+        status, epoch, now, signal, flags, processes, cancelled, *fields = reply
         return Beat(
             status == b"fenced",
             self._candidate.seen(Epoch.parse(epoch)),
             float(now),
             signal.decode(),
-            roll == b"1",
+            b"r" in flags,
+            b"n" in flags,
+            b"a" in flags,
+            processes,
+            frozenset(jid.decode("utf-8", "replace") for jid in cancelled),
             fields,
         )
 
@@ -150,7 +183,7 @@ class WorkerStore:
         for part, _ in _parts(jobs):
             args: list[Arg] = [self._candidate.text, self._holder, "0"]
             for job in part:
-                args += (job.field, job.queue, b"")
+                args += ("q", job.field, job.queue, b"")
             status, _, _, moved, _ = link.run("giveback", (self._working,), args)
             if status == b"lost":
                 return None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from qik_core import Job, registry
 from qik_core.context import Context
+from qik_core.deadlines import Deadlines
 from qik_core.definition import Definition
 from qik_core.middleware import ServerMiddleware
 from qik_core.payload import Payload
-from qik_core.processor import Processor
+from qik_core.processor import Processor, Terms
 from qik_core.store.exchange import Fetched, Kind, Other, Outcome
 
 NOW = 1_800_000_000.0
@@ -28,6 +30,10 @@ def job_that(act: Callable[[Job, int], object], **options: Any) -> Definition:
     return Acts.definition
 
 
+def started(run: Callable[[], None]) -> None:
+    threading.Thread(target=run, daemon=True).start()
+
+
 def fetched(**fields: Any) -> Fetched:
     whole = {"qik": "-", "jid": "j1", "queue": "low", "class": "Acts", "args": [7], **fields}
     kept = {name: value for name, value in whole.items() if value is not None}
@@ -39,10 +45,17 @@ def process(
     *,
     middleware: Sequence[ServerMiddleware] = (),
     entered: Callable[[Context], None] = lambda _: None,
-    wait: Callable[[Any], Any] = lambda _: None,
+    wait: Callable[..., Any] = lambda *_: None,
+    now: float = NOW,
+    retries: int = 25,
 ) -> Outcome:
     processor = Processor(
-        find=registry.find, wait=wait, now=lambda: NOW, dice=lambda: 0.0, middleware=middleware
+        find=registry.find,
+        wait=wait,
+        now=lambda: now,
+        dice=lambda: 0.0,
+        deadlines=Deadlines(started, lambda _: None),
+        terms=Terms(middleware, retries=retries),
     )
     return processor.process(job, entered)
 
@@ -52,6 +65,12 @@ def other(outcome: Outcome, kind: Kind) -> Payload:
     assert isinstance(outcome, Other)
     assert outcome.kind is kind
     return Payload.decode(outcome.payload) if outcome.payload else Payload({})
+
+
+def gone(outcome: Outcome, counter: str) -> None:
+    """The job is over, not failed, and counted."""
+    assert isinstance(outcome, Other)
+    assert (outcome.kind, outcome.failed, outcome.counter) == (Kind.GONE, False, counter)
 
 
 def raising(error: BaseException) -> Callable[[Job, int], object]:

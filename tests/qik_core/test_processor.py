@@ -14,7 +14,7 @@ from qik_core.middleware import ServerMiddleware
 from qik_core.payload import Payload
 from qik_core.processor import unique_of
 from qik_core.store.exchange import Done, Fetched, Kind, Other
-from tests.qik_core.acting import LOCK, NOW, fetched, job_that, other, process, raising
+from tests.qik_core.acting import LOCK, NOW, fetched, gone, job_that, other, process, raising
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +135,7 @@ def test_a_job_that_waited_past_its_expiry_does_not_run(caplog: pytest.LogCaptur
     seen: list[int] = []
     job_that(lambda _, n: seen.append(n))
 
-    assert process(fetched(expiry=NOW - 1)) == Done(fetched(expiry=NOW - 1))
+    gone(process(fetched(expiry=NOW - 1)), "expired")
     assert seen == []
     assert "job expired" in caplog.text
     process(fetched(expiry=NOW + 1))
@@ -149,7 +149,7 @@ def test_a_cancelled_run_is_over_and_not_failed() -> None:
         job.context.checkpoint()
 
     job_that(act)
-    assert process(fetched()) == Done(fetched())
+    gone(process(fetched()), "cancelled")
 
 
 def test_a_job_from_ruby_without_jid_retry_and_queue_gets_what_it_lacks() -> None:
@@ -173,10 +173,11 @@ def test_a_retry_can_go_back_to_a_queue_whatever_the_payload_calls_it(queue: Any
     assert other(process(job), Kind.RETRY)["queue"] == "low"
 
 
-def test_a_retry_goes_back_to_the_queue_that_its_payload_names() -> None:
+def test_a_retry_goes_back_to_the_queue_that_it_came_from_or_to_its_retry_queue() -> None:
     job_that(raising(ValueError("no")))
 
-    assert other(process(fetched(queue="high")), Kind.RETRY)["queue"] == "high"
+    assert other(process(fetched(queue="high")), Kind.RETRY)["queue"] == "low"
+    assert other(process(fetched(retry_queue="calm")), Kind.RETRY)["queue"] == "calm"
 
 
 # --- middleware and context ----------------------------------------------------
@@ -198,11 +199,11 @@ def test_server_middleware_stands_around_the_run_the_first_outermost() -> None:
     assert seen == ["a j1", "b j1", "perform 7", "b after", "a after"]
 
 
-def test_a_middleware_that_does_not_go_on_skips_the_job_which_is_done() -> None:
+def test_a_middleware_that_does_not_go_on_skips_the_job_which_is_counted() -> None:
     seen: list[int] = []
     job_that(lambda _, n: seen.append(n))
 
-    assert process(fetched(), middleware=[lambda job, call_next: None]) == Done(fetched())
+    gone(process(fetched(), middleware=[lambda job, call_next: None]), "skipped")
     assert seen == []
 
 
@@ -237,7 +238,7 @@ def test_a_middleware_may_cancel_a_run() -> None:
     def cancel(job: Payload, call_next: Callable[[Payload], None]) -> None:
         raise Cancelled("not today")
 
-    assert process(fetched(), middleware=[cancel]) == Done(fetched())
+    gone(process(fetched(), middleware=[cancel]), "cancelled")
 
 
 def test_the_context_is_told_before_the_run_begins_and_is_the_jobs_own() -> None:

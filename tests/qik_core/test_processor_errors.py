@@ -9,11 +9,22 @@ from typing import Any
 import pytest
 
 from qik_core import Job, registry
+from qik_core.deadlines import Deadlines
 from qik_core.definition import Definition
 from qik_core.payload import Payload
 from qik_core.processor import LoopThread, Processor
 from qik_core.store.exchange import Done, Fetched, Kind, Other
-from tests.qik_core.acting import LOCK, NOW, fetched, job_that, other, process, raising
+from tests.qik_core.acting import (
+    LOCK,
+    NOW,
+    fetched,
+    gone,
+    job_that,
+    other,
+    process,
+    raising,
+    started,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +114,7 @@ def test_an_async_job_that_is_cancelled_at_its_checkpoint_is_not_failed(loop: Lo
             self.context.cancel()
             self.context.checkpoint()
 
-    assert process(fetched(), wait=loop.wait) == Done(fetched())
+    gone(process(fetched(), wait=loop.wait), "cancelled")
 
 
 def test_async_jobs_of_many_threads_share_one_loop(loop: LoopThread) -> None:
@@ -159,7 +170,13 @@ def test_a_defect_of_the_engine_costs_a_job_its_run_but_neither_thread_nor_lock(
     def broken(name: str) -> Definition | None:
         raise OSError("the registry is gone")
 
-    processor = Processor(find=broken, wait=lambda _: None, now=lambda: NOW, dice=lambda: 0.0)
+    processor = Processor(
+        find=broken,
+        wait=lambda *_: None,
+        now=lambda: NOW,
+        dice=lambda: 0.0,
+        deadlines=Deadlines(started, lambda _: None),
+    )
     outcome = processor.process(fetched(qik=LOCK), lambda _: None)
 
     assert "the registry is gone" in other(outcome, Kind.DEAD)["error_message"]

@@ -32,7 +32,7 @@ def lost(rig: Rig) -> Worker:
 
 def test_every_job_of_a_process_that_has_ended_goes_back_at_once(rig: Rig, lost: Worker) -> None:
     before = set(rig.raw.hvals("qik:working:host:1:lost"))
-    assert recover.main(["host:1:lost", "--started", "1.1,1.2"]) == 0
+    assert recover.main(["host:1:lost", "--started", "1.1,1.2", "--clean"]) == 0
 
     assert set(rig.raw.lrange("queue:default", 0, -1)) <= before
     assert sorted(rig.queued()) == [jid(n).decode() for n in (1, 2, 3)]
@@ -40,6 +40,22 @@ def test_every_job_of_a_process_that_has_ended_goes_back_at_once(rig: Rig, lost:
     heir = rig.worker("host:2:heir")
     heir.exchange(*[done(job) for job in heir.fetch()])
     assert rig.locks() == 0
+
+
+def test_the_jobs_that_were_running_and_only_they_are_charged_with_the_death(
+    rig: Rig, lost: Worker
+) -> None:
+    recover.main(["host:1:lost", "--started", "1.1,1.2"])
+
+    deaths = [json.loads(raw).get("deaths", 0) for raw in rig.raw.lrange("queue:default", 0, -1)]
+    assert sorted(deaths) == [0, 1, 1]
+
+
+def test_a_helper_that_is_run_again_charges_nobody_twice(rig: Rig, lost: Worker) -> None:
+    for _ in range(2):
+        recover.main(["host:1:lost", "--started", "1.1,1.2,1.3"])
+    raws = rig.raw.lrange("queue:default", 0, -1)
+    assert [json.loads(raw)["deaths"] for raw in raws] == [1, 1, 1]
 
 
 def test_it_can_be_run_again(rig: Rig, lost: Worker) -> None:

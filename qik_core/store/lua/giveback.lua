@@ -1,20 +1,21 @@
--- giveback: jobs of a working hash return to their queues, next to be fetched, and their locks with them.
+-- giveback: jobs of a working hash return to their queues, next to be fetched, and their locks with them; or to
+-- the suspects, when a process died under them.
 --
 -- KEYS[1] qik:working:<identity> or qik:recovering:<identity> hash
 -- ARGV[1] candidate epoch   [2] holder   [3] 1: remove the hash when no job is left in it
---     [4…] triples: field, queue, payload to put back instead or ""
+--     [4…] fours: where (q queue, s suspects), field, queue, payload to put there instead or ""
 -- returns ok | fenced | lost (no such process: assert first), epoch, time, given back, superseded
 --
 -- Why a script: a job is in exactly one place at every moment, and a second call finds nothing to do. At most 500 jobs.
 --
--- include: epoch locks wake
+-- include: epoch locks wake home
 redis.call("DEL", K.never)
 local E, hash, holder, given, superseded = open_epoch(ARGV[1]), KEYS[1], ARGV[2], 0, 0
 local mark = redis.call("HGET", hash, "#")
 if mark == "fenced" then return {"fenced", E.text, STAMP, 0, 0} end
 if not mark and ARGV[3] == "0" then return {"lost", E.text, STAMP, 0, 0} end
-for i = 4, #ARGV, 3 do
-  local field, queue = ARGV[i], ARGV[i + 1]
+for i = 4, #ARGV, 4 do
+  local where, field, queue = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local raw = redis.call("HGET", hash, field)
   if raw then
     local unique, jid = raw:match(HEADER)
@@ -24,13 +25,10 @@ for i = 4, #ARGV, 3 do
     if rec and not is_mine(rec, jid, holder) then
       superseded = superseded + 1
     else
-      redis.call("RPUSH", K.queue .. queue, ARGV[i + 2] ~= "" and ARGV[i + 2] or raw)
-      redis.call("SADD", K.queues, queue)
-      if unique then redis.call("INCRBY", K.n .. K.queue .. queue, 1) end
+      send_home(where, queue, ARGV[i + 3] ~= "" and ARGV[i + 3] or raw, unique)
       if digest and until_ == "S" then
         write_locks(E, {digest, record("q", "0", rec and rec:sub(3, 8) or "------", NOW + seconds, jid)}, {})
       end
-      wake(queue, 1)
       given = given + 1
     end
   end

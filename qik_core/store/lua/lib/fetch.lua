@@ -47,13 +47,14 @@ local function read_headers(raws)
   return ours, n > 0 and locks
 end
 
+-- W.alone: from their suspects, jobs under which a process has died.
 -- returns the payloads to run, and how many of each queue: name, count, name, count, …
 local function fetch(E, W, queues, want, seq)
   local paused = redis.call("SMISMEMBER", K.paused, unpack(queues))
-  local kept, hash, runs, popped, n = {}, {}, {}, 0, 0
+  local kept, hash, runs, popped, n, from = {}, {}, {}, 0, 0, W.alone and K.suspect or K.queue
   for q, name in ipairs(queues) do
     if popped >= want then break end
-    local raws, before = paused[q] == 0 and redis.call("RPOP", K.queue .. name, want - popped) or {}, n
+    local raws, before = paused[q] == 0 and redis.call("RPOP", from .. name, want - popped) or {}, n
     local ours, locks = read_headers(raws)
     local dropped = locks and take_locks(E, W, locks) or {}
     for i, raw in ipairs(raws) do
@@ -62,7 +63,8 @@ local function fetch(E, W, queues, want, seq)
         kept[n], hash[n * 2 - 1], hash[n * 2] = raw, seq .. n, raw
       end
     end
-    if ours > 0 then redis.call("DECRBY", K.n .. K.queue .. name, ours) end
+    if ours > 0 then redis.call("DECRBY", K.n .. from .. name, ours) end
+    if W.alone and redis.call("EXISTS", from .. name) == 0 then redis.call("SREM", K.suspects, name) end
     popped = popped + #raws
     if n > before then runs[#runs + 1] = name .. " " .. (n - before) end
   end

@@ -39,11 +39,13 @@ local function trim_dead(W)
   redis.call("ZREMRANGEBYRANK", K.dead, 0, -W.dead_max - 1)
 end
 
+local SET_OF = {t = K.retry, s = K.schedule}
+
 -- Put a job where it belongs from now on. Where somebody has made that key another type, it stays with its process, as it
 -- would stand there: the next beat finds it a stray and gives it back. Nothing rolls back, so an error would lose it.
 local function put(W, o, kind, at, push)
   local wrote
-  if kind == "t" then wrote = redis.pcall("ZADD", K.retry, at, o[7])
+  if kind == "t" or kind == "s" then wrote = redis.pcall("ZADD", SET_OF[kind], at, o[7])
   elseif kind == "d" then wrote = redis.pcall("ZADD", K.dead, STAMP, o[7])
   elseif kind == "b" then wrote = redis.pcall(push, K.queue .. o[5], o[7]) end
   if type(wrote) ~= "table" or not wrote.err then return true end
@@ -52,8 +54,8 @@ local function put(W, o, kind, at, push)
   return false
 end
 
--- one job that did not end well: {kind, field, unique, jid, queue, delay, payload, payload to run again}
--- kind: t retry after delay seconds · d dead · b back on its queue · x gone (discarded)
+-- one job that did not end well: {kind, field, unique, jid, queue, delay, payload, payload to run again, counter or ""}
+-- kind: t retry after delay seconds · s not failed, but again after delay seconds · d dead · b back on its queue · x gone
 local function settle_other(E, W, o)
   local kind, field, jid = o[1], o[2], o[4]
   if redis.call("HDEL", W.working, field) == 0 then return end
@@ -65,11 +67,13 @@ local function settle_other(E, W, o)
     return
   end
   local push, version, at = "RPUSH", rec and rec:sub(3, 8) or "------", string.format("%.6f", NOW + o[6])
-  if rec and rec:sub(2, 2) == "1" and (kind == "d" or kind == "x") then kind, o[7], push = "b", o[8], "LPUSH" end
+  if rec and rec:sub(2, 2) == "1" and kind:find("[dxs]") then kind, o[7], push = "b", o[8], "LPUSH"
+  elseif kind == "s" and tonumber(o[6]) <= 0 then kind, push = "b", "LPUSH" end
   if not put(W, o, kind, at, push) then return end
-  if kind == "t" then
-    redis.call("INCRBY", K.n .. K.retry, 1)
-    if digest then write_locks(E, {digest, record("t", "0", version, NOW + o[6] + seconds, jid .. "|" .. at)}, {}) end
+  if o[9] ~= "" then redis.call("HINCRBY", K.counts, o[9], 1) end
+  if SET_OF[kind] then
+    redis.call("INCRBY", K.n .. SET_OF[kind], 1)
+    if digest then write_locks(E, {digest, record(kind, "0", version, NOW + o[6] + seconds, jid .. "|" .. at)}, {}) end
     return
   end
   if kind == "b" then came_back(o[5]) end
