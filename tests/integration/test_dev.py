@@ -15,7 +15,7 @@ import pytest
 from qik_core import cli
 from tests.waiting import eventually
 
-ROOT = str(Path(cli.__file__).parent.parent)
+ROOT = str(Path(cli.__file__).parents[2])
 
 
 def readme_code() -> str:

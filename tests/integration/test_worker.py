@@ -21,7 +21,7 @@ from qik_core import cli
 from qik_core.store import Store
 from tests.waiting import alive, eventually, never
 
-ROOT = str(Path(cli.__file__).parent.parent)
+ROOT = str(Path(cli.__file__).parents[2])
 HEARTBEAT, LEASE, SHUTDOWN = 0.5, 3.0, 2.5
 TENTH = {"QIK_HEARTBEAT": "0.5", "QIK_LEASE": "3", "QIK_SHUTDOWN": "2.5", "QIK_POLL": "0.1"}
 
