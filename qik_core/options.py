@@ -237,13 +237,18 @@ def expires_in(value: object, where: str) -> float:
     return seconds
 
 
+def is_jid(value: object) -> bool:
+    """Whether this can be a job's id."""
+    return type(value) is str and _JID.fullmatch(value) is not None
+
+
 def jid(value: object, where: str) -> str:
     """Return a job id given by the caller.
 
     Raises:
         ArgumentError: not 1 to 64 of A-Z a-z 0-9 _ -
     """
-    if type(value) is not str or _JID.fullmatch(value) is None:
+    if type(value) is not str or not is_jid(value):
         raise ArgumentError(
             f"{where}: jid {value!r:.80} cannot be an id: use 1 to 64 of A-Z a-z 0-9 _ -"
         )
@@ -287,7 +292,7 @@ def moment(value: object, what: str) -> float:
         )
     if not _FIRST_MOMENT <= seconds <= _LAST_MOMENT:
         raise ArgumentError(
-            f"{what} is {seconds:.15g}, which is outside of 2001 to 2255: use epoch seconds; for a delay, perform_in"
+            f"{what} is {seconds:.15g}, which is outside of 2001 to 2255: use epoch seconds; for a delay, perform_in or set(wait=…)"
         )
     return seconds
 

@@ -174,6 +174,23 @@ class WorkerStore:
             superseded.update(fields)
         return superseded
 
+    def adopt(self, link: Link, jobs: Sequence[Fetched]) -> set[bytes] | None:
+        """Take the locks of jobs that were fetched without them; their bytes replace what the working hash has.
+
+        Returns the fields of those whose key another holds, which are gone; None when this process is fenced.
+        """
+        refused: set[bytes] = set()
+        for part, _ in _parts(jobs):
+            args: list[Arg] = [self._candidate.text, self._holder, self.limits.lock_life]
+            for job in part:
+                args += (job.field, job.raw)
+            status, epoch, _, *fields = link.run("adopt", (self._working,), args)
+            self._candidate.seen(Epoch.parse(epoch))
+            if status == b"fenced":
+                return None
+            refused.update(fields)
+        return refused
+
     def give_back(self, link: Link, jobs: Sequence[Fetched]) -> int | None:
         """Return unstarted jobs to their queues, next to be fetched; says how many went.
 

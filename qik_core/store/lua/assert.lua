@@ -12,8 +12,13 @@
 -- include: epoch locks
 redis.call("DEL", K.never)
 local E, working, holder, lease = open_epoch(ARGV[1]), KEYS[1], ARGV[2], tonumber(ARGV[3])
-if redis.call("HGET", working, "#") == "fenced" then return {"fenced", E.text, STAMP} end
-if ARGV[4] ~= "" then redis.call("HSET", working, "#", ARGV[4]) end
+local mark = redis.call("HGET", working, "#") or ""
+if mark == "fenced" then return {"fenced", E.text, STAMP} end
+if ARGV[4] ~= "" then
+  -- Delivered too late: exchanges have been applied since, and what they settled must not come back.
+  if (tonumber(mark:match("^%d+")) or -1) > tonumber(ARGV[4]:match("^%d+")) then return {"ok", E.text, STAMP} end
+  redis.call("HSET", working, "#", ARGV[4])
+end
 local jobs, fields = {}, {"#"}
 for i = 6, #ARGV, 3 do
   local raw = ARGV[i + 2] ~= "" and ARGV[i + 2] or redis.call("HGET", working, ARGV[i])

@@ -1,13 +1,6 @@
 -- Pop up to `want` jobs from the queues, in the order given, and put them under this process.
 -- Ours are known by their first bytes; what follows in the header is read only where there is a lock.
 
--- Another job, or another run, holds this key: this copy is one too many.
-local function held_elsewhere(rec, jid)
-  if rec:byte(1) == 114 then return true end -- r
-  if rec:sub(19, 18 + #jid) == jid and (#rec == 18 + #jid or rec:sub(19 + #jid, 19 + #jid) == "|") then return false end
-  return tonumber(rec:sub(9, 18)) >= NOW
-end
-
 -- The locks of what was popped: takes those that are free; returns which of raws must not run.
 -- locks: parallel lists digest (from 2, behind "#"), at (place among the payloads), until_, seconds, jid
 local function take_locks(E, W, locks)

@@ -49,6 +49,13 @@ local function is_mine(rec, jid, holder)
   return rec:sub(1, 1) == "r" and rec:sub(19) == jid .. "|" .. holder
 end
 
+-- Another job, or another run, holds this key: this copy is one too many.
+local function held_elsewhere(rec, jid)
+  if rec:byte(1) == 114 then return true end -- r
+  if rec:sub(19, 18 + #jid) == jid and (#rec == 18 + #jid or rec:sub(19 + #jid, 19 + #jid) == "|") then return false end
+  return tonumber(rec:sub(9, 18)) >= NOW
+end
+
 local function lock_of(unique) -- digest, until, seconds of a header's first value; nil without a lock
   if #unique < 24 then return nil end
   return unique:sub(1, 22), unique:sub(23, 23), tonumber(unique:sub(24))
