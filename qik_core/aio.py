@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -36,9 +37,26 @@ def later(function: Callable[..., R], *args: Any) -> Future[R]:
         return done
 
 
-def loop_runs() -> bool:
-    """Whether an event loop runs in this thread, which must not be blocked."""
-    return asyncio._get_running_loop() is not None  # noqa: SLF001 - the public form raises instead
+def running() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, which must not be blocked."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+_warned = False
+
+
+def warn_in_loop(call: str, remedy: str) -> None:
+    """Warn, once per process, that a blocking call is made where an event loop runs."""
+    global _warned  # noqa: PLW0603 - once per process
+    if _warned or running() is None:
+        return
+    _warned = True
+    warnings.warn(
+        f"{call} blocks the event loop while Redis answers: {remedy}", RuntimeWarning, stacklevel=3
+    )
 
 
 def _executor() -> ThreadPoolExecutor:

@@ -77,12 +77,8 @@ class Untyped:
         return checked
 
     def encode(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """Return the JSON of each row of checked arguments.
-
-        Raises:
-            RowError: above the size limit.
-        """
-        return encode_rows(rows, self.owner)
+        """Return the JSON of each row of checked arguments."""
+        return encode_rows(rows)
 
     def keys(
         self, rows: Sequence[Sequence[Any]], _encoded: Sequence[bytes] | None = None
@@ -260,12 +256,8 @@ class Arguments:
             raise
 
     def encode(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """Return the JSON of each row of written arguments.
-
-        Raises:
-            RowError: above the size limit; the message begins with the row's index.
-        """
-        return encode_rows(rows, self.owner)
+        """Return the JSON of each row of written arguments."""
+        return encode_rows(rows)
 
     def keys(
         self, rows: Sequence[Sequence[Any]], encoded: Sequence[bytes] | None = None
@@ -371,17 +363,9 @@ class Arguments:
         return ArgumentError(f"{self.owner}: {what}: perform takes {self.signature}")
 
 
-def encode_rows(rows: Sequence[Sequence[Any]], owner: str) -> list[bytes]:
-    """Return the JSON of each row of written arguments.
-
-    Raises:
-        RowError: above the size limit; the message begins with the row's index.
-    """
-    encoded = _encoder.encode_lines(rows).split(b"\n")[:-1]
-    if encoded and max(map(len, encoded)) > strict.SIZE:
-        index = next(index for index, raw in enumerate(encoded) if len(raw) > strict.SIZE)
-        raise RowError(index, str(strict.too_large(f"{owner}: args")))
-    return encoded
+def encode_rows(rows: Sequence[Sequence[Any]]) -> list[bytes]:
+    """Return the JSON of each row of written arguments."""
+    return _encoder.encode_lines(rows).split(b"\n")[:-1]
 
 
 def _dump(parameter: Parameter, value: Any) -> Any:

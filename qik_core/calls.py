@@ -27,11 +27,12 @@ from typing import (
     overload,
 )
 
-from qik_core import client, options
-from qik_core.client import BATCH, Plan
+from qik_core import aio, client, options
+from qik_core.client import BATCH
 from qik_core.definition import Definition
 from qik_core.errors import ArgumentError, DefinitionError
 from qik_core.options import SetOptions
+from qik_core.plan import Plan
 from qik_core.results import BulkResult, Push
 
 P = ParamSpec("P")
@@ -127,23 +128,19 @@ class Pusher(Generic[P]):
 
     def perform_async(self, *args: P.args, **kwargs: P.kwargs) -> Push:
         """Push the job, to run as soon as a worker is free."""
-        client.warn_in_loop(
+        aio.warn_in_loop(
             "perform_async", "await the same call behind .aio, as in X.aio.perform_async(…)"
         )
         return self._now(args, kwargs)
 
     def perform_in(self, delay: Delay, /, *args: P.args, **kwargs: P.kwargs) -> Push:
         """Push the job, to run after a delay: a timedelta or seconds. Zero is now."""
-        client.warn_in_loop(
-            "perform_in", "await the same call behind .aio, as in X.aio.perform_in(…)"
-        )
+        aio.warn_in_loop("perform_in", "await the same call behind .aio, as in X.aio.perform_in(…)")
         return self._later(delay, args, kwargs)
 
     def perform_at(self, moment: Moment, /, *args: P.args, **kwargs: P.kwargs) -> Push:
         """Push the job, to run at a moment: an aware datetime or epoch seconds. The past is now."""
-        client.warn_in_loop(
-            "perform_at", "await the same call behind .aio, as in X.aio.perform_at(…)"
-        )
+        aio.warn_in_loop("perform_at", "await the same call behind .aio, as in X.aio.perform_at(…)")
         return self._then(moment, args, kwargs)
 
     def perform_bulk(
@@ -159,7 +156,7 @@ class Pusher(Generic[P]):
         `jitter` spreads the jobs evenly over a duration, from now or from `at`. A batch is checked whole before it is
         written; an error about an item names its index, and the batches before it stay written.
         """
-        client.warn_in_loop(
+        aio.warn_in_loop(
             "perform_bulk", "await the same call behind .aio, as in X.aio.perform_bulk(…)"
         )
         return self._many(rows, batch_size, jitter, at)

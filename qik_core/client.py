@@ -8,85 +8,29 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from qik_core import options, registry, strict
+from qik_core import aio, options, registry, strict
 from qik_core.arguments import RowError
 from qik_core.definition import Definition, untyped
 from qik_core.errors import ArgumentError, DefinitionError, QikError
 from qik_core.middleware import client_chain
 from qik_core.parcels import Batch, Parcel, chained, whole
+from qik_core.plan import Plan
 from qik_core.results import Advanced, BulkResult, Code, Dirtied, Duplicate, Enqueued, Push, Refused
 from qik_core.settings import Settings, Wire
 from qik_core.settings import current as current_settings
-from qik_core.store import Epoch, Origin, Store
+from qik_core.store import Epoch, Store
 
 BATCH: Final = 1_000
 _LARGEST_BATCH: Final = 100_000
 _CALL_ONLY: Final = frozenset({"jid", "wait", "wait_until", "jitter"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """When, and as what, the jobs of one call go to Redis. Seconds; `due` in epoch seconds."""
-
-    delay: float = 0.0
-    due: float | None = None
-    jitter: float = 0.0
-    jid: str | None = None
-    delays: Sequence[float] | None = None
-    """One per item, instead of `delay` and `jitter`."""
-    versions: Sequence[bytes] | None = None
-    origin: Origin = Origin.EDGE
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any], where: str) -> Plan:
-        """Return the plan in the options of a call.
-
-        Raises:
-            ArgumentError: a delay, a moment or a jid that cannot work, or two times at once.
-        """
-        if "wait" in given and "wait_until" in given:
-            raise ArgumentError(f"{where}: wait and wait_until are two times: give one")
-        return cls(
-            delay=options.duration(given["wait"], f"{where}: wait") if "wait" in given else 0.0,
-            due=options.moment(given["wait_until"], f"{where}: wait_until")
-            if "wait_until" in given
-            else None,
-            jitter=options.duration(given["jitter"], f"{where}: jitter")
-            if "jitter" in given
-            else 0.0,
-            jid=options.jid(given["jid"], where) if "jid" in given else None,
-        )
-
-    def at(self, where: str, *, delay: float = 0.0, due: float | None = None) -> Plan:
-        """Return this plan with the time of `perform_in` or `perform_at`."""
-        if self.delay or self.due is not None:
-            raise ArgumentError(f"{where}: wait or wait_until was set already: give one time")
-        return replace(self, delay=delay, due=due)
-
-    def times(
-        self, count: int, dice: Callable[[], float]
-    ) -> tuple[list[float] | None, list[float] | None]:
-        """Return (delays, due times) of `count` items, rising, which is how Redis takes them fastest."""
-        if self.delays is not None:
-            return list(self.delays), None
-        spread = (
-            sorted(dice() * self.jitter for _ in range(count)) if self.jitter else [0.0] * count
-        )
-        if self.due is not None:
-            return None, [self.due + each for each in spread]
-        if self.jitter or self.delay:
-            return [self.delay + each for each in spread], None
-        return None, None
 
 
 @dataclass(slots=True)
@@ -133,6 +77,7 @@ class Client:
     ) -> None:
         settings = settings or Settings()
         self.store = store
+        self._limit = settings.max_payload
         self._milliseconds = settings.wire is Wire.SIDEKIQ8
         self._chain = (
             client_chain(settings.client_middleware) if settings.client_middleware else None
@@ -188,24 +133,22 @@ class Client:
             ArgumentError: an item cannot travel.
             NotEnqueued, OutcomeUnknown: see there; about one chunk of at most 500 jobs.
         """
-        if type(batch_size) is not int or not 1 <= batch_size <= _LARGEST_BATCH:
-            raise ArgumentError(
-                f"{definition.name}: batch_size is {batch_size!r:.40}: use 1 to {_LARGEST_BATCH:,}"
-            )
-        if plan.jid is not None:
-            raise ArgumentError(
-                f"{definition.name}: one jid cannot be that of many jobs: leave it out"
-            )
+        _check_bulk(definition.name, rows, plan)
         answers = Answers()
-        for batch in _batches(rows, batch_size, definition.name):
+        for batch in batches(rows, batch_size, definition.name):
             start = len(answers.codes)
             try:
-                self.send(definition, batch, plan, answers)
+                self.send(definition, batch, plan.part(start, len(batch)), answers)
             except RowError as error:
                 raise error.moved(start) from None
             except QikError as error:
                 error.add_note(f"perform_bulk: {start:,} items of earlier batches were written")
                 raise
+        if plan.dues is not None and len(plan.dues) > len(answers.codes):
+            raise ArgumentError(
+                f"{definition.name}: at has {len(plan.dues):,} times, and rows ended after {len(answers.codes):,}, "
+                "which were written"
+            )
         return BulkResult(answers.codes, answers.jids)
 
     def send(
@@ -217,6 +160,49 @@ class Client:
             RowError: an item cannot travel; nothing of the batch was written.
             NotEnqueued, OutcomeUnknown: see there; about one chunk of at most 500 jobs.
         """
+        parcels, refused, jids = self._parcels(definition, rows, plan)
+        start = len(answers.codes)
+        answers.codes += [Code.REFUSED] * len(rows)
+        answers.jids += jids
+        for place, refusal in refused.items():
+            answers.jids[start + place] = ""
+            answers.refused = refusal
+        for parcel in parcels:
+            self._deliver(parcel, start, answers)
+
+    def check(
+        self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan
+    ) -> list[bytes]:
+        """Return the payloads of jobs that are to be pushed later. Nothing is sent, and no middleware is asked.
+
+        Raises:
+            RowError: an item cannot travel.
+        """
+        with strict.limited(self._limit):
+            return self._batch(definition, rows, plan).built.payloads
+
+    def passed(self, definition: Definition, row: Sequence[Any], plan: Plan) -> bytes | Refused:
+        """Return the payload of one job as the client middleware left it. Nothing is sent.
+
+        Raises:
+            RowError: an argument cannot travel.
+            NotEnqueued: a middleware failed, or made something that cannot travel.
+        """
+        parcels, refused, _ = self._parcels(definition, [row], plan)
+        return refused[0] if refused else parcels[0].chunk.payloads[0]
+
+    def _parcels(
+        self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan
+    ) -> tuple[list[Parcel], dict[int, Refused], list[str]]:
+        """Return what is to be sent, the refusals by place, and the jids."""
+        with strict.limited(self._limit):
+            batch = self._batch(definition, rows, plan)
+            parcels, refused = (
+                (whole(batch), {}) if self._chain is None else chained(self._chain, batch)
+            )
+        return parcels, refused, [jid.decode() for jid in batch.built.jids]
+
+    def _batch(self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan) -> Batch:
         delays, due = plan.times(len(rows), self._dice)
         now = self._now()
         built = definition.build(
@@ -224,21 +210,10 @@ class Client:
             now,
             due=[now + delay for delay in delays] if delays is not None else due,
             milliseconds=self._milliseconds,
-            jids=None if plan.jid is None else [plan.jid.encode()],
+            jids=plan.given_jids(),
         )
-        batch = Batch(definition, built, plan.origin, delays, due, plan.versions)
-        start = len(answers.codes)
-        answers.codes += [Code.REFUSED] * len(rows)
-        answers.jids += [jid.decode() for jid in built.jids]
-        if self._chain is None:
-            parcels = whole(batch)
-        else:
-            parcels, refused = chained(self._chain, batch)
-            for place, refusal in refused.items():
-                answers.jids[start + place] = ""
-                answers.refused = refusal
-        for parcel in parcels:
-            self._deliver(parcel, start, answers)
+        _check_sizes(definition.name, built.payloads)
+        return Batch(definition, built, plan.origin, delays, due, plan.versions)
 
     def _deliver(self, parcel: Parcel, start: int, answers: Answers) -> None:
         pushed = self.store.push(parcel.chunk)
@@ -300,7 +275,9 @@ def current() -> Client:
 
 def push(job: object, args: Sequence[Any], **given: Any) -> Push:
     """Push one job with the default client: the untyped door. See `Client.push`."""
-    warn_in_loop("push", "await asyncio.to_thread(push, …), or the job's own .aio.perform_async(…)")
+    aio.warn_in_loop(
+        "push", "await asyncio.to_thread(push, …), or the job's own .aio.perform_async(…)"
+    )
     return current().push(job, args, **given)
 
 
@@ -332,7 +309,14 @@ def resolve(definition: Definition, given: Mapping[str, Any]) -> tuple[Definitio
     return definition.with_options(changes, where), Plan.of(given, where)
 
 
-def _batches(rows: Iterable[Sequence[Any]], size: int, name: str) -> Iterator[list[Sequence[Any]]]:
+def batches(rows: Iterable[Sequence[Any]], size: int, name: str) -> Iterator[list[Sequence[Any]]]:
+    """Yield the rows of a bulk, `size` at a time.
+
+    Raises:
+        ArgumentError: a size that cannot be, or what are no rows.
+    """
+    if type(size) is not int or not 1 <= size <= _LARGEST_BATCH:
+        raise ArgumentError(f"{name}: batch_size is {size!r:.40}: use 1 to {_LARGEST_BATCH:,}")
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise ArgumentError(
             f"{name}: perform_bulk was given a {strict.named(type(rows))}: use an iterable of tuples, as in [(1,), (2,)]"
@@ -342,19 +326,22 @@ def _batches(rows: Iterable[Sequence[Any]], size: int, name: str) -> Iterator[li
         yield batch
 
 
-_warned = False
+def _check_bulk(name: str, rows: object, plan: Plan) -> None:
+    if plan.jid is not None:
+        raise ArgumentError(f"{name}: one jid cannot be that of many jobs: leave it out")
+    if plan.dues is not None and isinstance(rows, Sized) and len(rows) != len(plan.dues):
+        raise ArgumentError(
+            f"{name}: at has {len(plan.dues):,} times for {len(rows):,} rows: give one for each, or one for all"
+        )
 
 
-def warn_in_loop(call: str, remedy: str) -> None:
-    """Warn, once per process, that a blocking call is made where an event loop runs."""
-    global _warned  # noqa: PLW0603 - once per process
-    if _warned or "asyncio" not in sys.modules:
+def _check_sizes(name: str, payloads: Sequence[bytes]) -> None:
+    limit = strict.limit()
+    if not payloads or max(map(len, payloads)) <= limit:
         return
-    try:
-        sys.modules["asyncio"].get_running_loop()
-    except RuntimeError:
-        return
-    _warned = True
-    warnings.warn(
-        f"{call} blocks the event loop while Redis answers: {remedy}", RuntimeWarning, stacklevel=3
+    index = next(index for index, raw in enumerate(payloads) if len(raw) > limit)
+    raise RowError(
+        index,
+        f"{name}: args make a job of {len(payloads[index]):,} bytes as JSON, larger than {limit:,} bytes (max_payload): "
+        "store it, and pass its id",
     )

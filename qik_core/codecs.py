@@ -158,7 +158,7 @@ class StrCodec(Codec):
     def column(self, values: Sequence[Any], path: str) -> Sequence[Any]:
         if (
             set(map(type, values)) == {str}
-            and max(map(len, values)) <= strict.SIZE
+            and max(map(len, values)) <= strict.limit()
             and "".join(values).isascii()
         ):
             return values

@@ -123,7 +123,10 @@ def _changed(definition: Definition, before: Payload, after: Payload, place: int
     if definition.unique is not None:
         digest = definition.digest(fields["args"])
         fields["qik"] = (digest + definition.unique.mark).decode()
-    return _Passed(place, queue, Payload(fields).encode(), digest)
+    raw = Payload(fields).encode()
+    if len(raw) > strict.limit():
+        raise strict.too_large("payload", len(raw))
+    return _Passed(place, queue, raw, digest)
 
 
 def _rebound(definition: Definition, args: Any) -> list[Any]:

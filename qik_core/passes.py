@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qik_core.client import Answers, Client, Plan, open_store
+from qik_core.client import Answers, Client, open_store
 from qik_core.definition import Definition
 from qik_core.jobs import Job
+from qik_core.plan import Plan
 from qik_core.results import Code
 from qik_core.settings import current
 from qik_core.store import Epoch, Origin, Store, rolls

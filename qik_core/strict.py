@@ -2,25 +2,30 @@
 
 JSON libraries disagree silently: NaN becomes `NaN` or null, a tuple a list, the key 1 the key "1", an IntEnum an int. So
 values are walked here first, by exact type, and the encoder only sees what cannot be changed by the journey.
-The walk also stops at the size limit, before anything large is copied.
+The walk also stops at the size limit, before anything large is copied. The limit is `max_payload` while a push is made
+(`limited`), and else what Redis itself can take: a worker reads what another process was allowed to push.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import msgspec
 
 from qik_core.errors import ArgumentError, MalformedPayload
 
-SIZE: Final = 1_000_000
-"""Bytes that the arguments of one job may take as JSON."""
+LARGEST: Final = 512 * 1_048_576
+"""Bytes that Redis takes as one string."""
 DEPTH: Final = 64
 """Containers inside containers, in one argument."""
 INT_MIN: Final = -(2**63)
 INT_MAX: Final = 2**64 - 1
 
+_limit: ContextVar[int] = ContextVar("qik_limit", default=LARGEST)
 _encoder = msgspec.json.Encoder()
 _sorted = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
@@ -43,6 +48,21 @@ _REMEDIES: Final = {
 _OTHERWISE: Final = "jobs take plain data: pass an id and load the object inside perform"
 
 
+@contextmanager
+def limited(size: int) -> Iterator[None]:
+    """Inside, no argument may be larger than `size` bytes as JSON."""
+    token = _limit.set(size)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def limit() -> int:
+    """Return how many bytes the arguments of one job may take as JSON, here and now."""
+    return _limit.get()
+
+
 def encode(value: Any, path: str = "value") -> bytes:
     """Return the JSON of a value that JSON can carry exactly.
 
@@ -51,8 +71,8 @@ def encode(value: Any, path: str = "value") -> bytes:
     """
     check(value, path)
     raw = _encoder.encode(value)
-    if len(raw) > SIZE:
-        raise too_large(path)
+    if len(raw) > limit():
+        raise too_large(path, len(raw))
     return raw
 
 
@@ -122,8 +142,8 @@ def check_float(value: float, path: str) -> None:
 
 def check_str(value: str, path: str) -> None:
     """Refuse a lone surrogate, which UTF-8 does not have, and a text above the size limit."""
-    if len(value) > SIZE:
-        raise too_large(path)
+    if len(value) > limit():
+        raise too_large(path, len(value))
     if value.isascii():
         return
     try:
@@ -135,9 +155,12 @@ def check_str(value: str, path: str) -> None:
         ) from None
 
 
-def too_large(path: str) -> ArgumentError:
-    """Return the error for arguments above the size limit."""
-    return ArgumentError(f"{path} is larger than {SIZE:,} bytes as JSON: store it, and pass its id")
+def too_large(path: str, size: int | None = None) -> ArgumentError:
+    """Return the error for arguments above the size limit; `size` in bytes, as far as it is known."""
+    found = "" if size is None else f" ({size:,} or more)"
+    return ArgumentError(
+        f"{path} is larger than {limit():,} bytes as JSON{found}, which is max_payload: store it, and pass its id"
+    )
 
 
 def _plain(kind: type, base: type) -> str:
@@ -154,7 +177,7 @@ class _Walk:
     def __init__(self, path: str, depth: int) -> None:
         self._path = path
         self._depth = depth
-        self._left = SIZE
+        self._left = limit()
 
     def visit(self, value: Any, at: tuple[Any, ...]) -> None:
         kind = type(value)

@@ -36,6 +36,12 @@ def due(raw: redis.Redis) -> list[float]:
     return [score for _, score in found]
 
 
+def scheduled(raw: redis.Redis) -> list[tuple[dict[str, Any], float]]:
+    """The payloads of the schedule with their times, first due first."""
+    found: Any = raw.zrange("schedule", 0, -1, withscores=True)
+    return [(decode(each), score) for each, score in found]
+
+
 def server_time(raw: redis.Redis) -> float:
     """Epoch seconds by the server's clock."""
     found: Any = raw.time()
@@ -167,11 +173,11 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "B15 depth 2,000": (lambda: nested(2000), "deeper than 6"),
     "B15 depth 100,000": (lambda: nested(100_000), "deeper than 6"),
     "B15 cyclic": (cyclic, "contains itself"),
-    "B16 over 1 MB": (lambda: "x" * 1_000_001, "larger than 1,000,000 bytes"),
-    "B16 escapes over 1 MB": (lambda: "\0" * 200_000, "larger than 1,000,000 bytes"),
-    "B16 100 MB": (lambda: "x" * 100_000_000, "larger than 1,000,000 bytes"),
-    "B16 the same text often": (lambda: ["x" * 900_000] * 1000, "larger than 1,000,000 bytes"),
-    "B17 10^6 small values": (lambda: list(range(1_000_000)), "larger than 1,000,000 bytes"),
+    "B16 over 1 MB": (lambda: "x" * 1_048_577, "larger than 1,048,576 bytes"),
+    "B16 escapes over 1 MB": (lambda: "\0" * 200_000, "larger than 1,048,576 bytes"),
+    "B16 100 MB": (lambda: "x" * 100_000_000, "larger than 1,048,576 bytes"),
+    "B16 the same text often": (lambda: ["x" * 900_000] * 1000, "larger than 1,048,576 bytes"),
+    "B17 10^6 small values": (lambda: list(range(1_000_000)), "larger than 1,048,576 bytes"),
     "B18 generator": (lambda: (n for n in range(3)), "list"),
     "B18 iterator": (lambda: iter([1]), "plain data"),
     "B18 lock": (threading.Lock, "plain data"),

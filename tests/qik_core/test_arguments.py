@@ -106,7 +106,6 @@ WRONG: list[tuple[object, object, str]] = [
     (str, b"x", "base64"),
     (str, Text("x"), "subclass of str"),
     (str, "\ud800", "lone surrogate"),
-    (str, "x" * 1_000_001, "larger than"),
     (bool, 1, "is a int, bool is wanted"),
     (float, "1", "is a str, float is wanted"),
     (float, True, "is a bool, float is wanted"),

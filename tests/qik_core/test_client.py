@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +14,22 @@ import pytest
 import redis
 
 from qik_core import client, registry, settings
-from qik_core.client import Answers, Client, Plan
+from qik_core.client import Answers, Client
 from qik_core.errors import ArgumentError, NotEnqueued
 from qik_core.jobs import Job
-from qik_core.middleware import ClientMiddleware
+from qik_core.middleware import ClientMiddleware, ClientResult, Next
+from qik_core.payload import Payload
+from qik_core.plan import Plan
 from qik_core.results import Advanced, Code, Dirtied, Duplicate, Enqueued
 from qik_core.settings import Settings, Wire
 from qik_core.store import Origin, Store
 from tests.qik_core.jobs_of_tests import (
+    TakesAnything,
     TakesInt,
     UniqueInt,
     due,
+    names,
+    scheduled,
     server_time,
     stored,
 )
@@ -273,3 +279,138 @@ def test_an_application_that_only_pushes_loads_no_more_than_it_needs() -> None:
     )
 
     assert done.stdout == "['qik_core']\n[]\n"
+
+
+# --- times of a bulk -----------------------------------------------------------------------------
+
+
+def test_bulk_gives_each_row_a_moment_of_its_own(pusher: Client, raw: redis.Redis) -> None:
+    moments = [4_000_000_000.0 - 60 * (number % 7) for number in range(1001)]
+    plan = PLAIN.each_at("x", moments)
+
+    result = pusher.bulk(TakesInt.definition, ((n,) for n in range(1001)), plan, batch_size=300)
+
+    assert result.counts == {Code.ENQUEUED: 1001}
+    found = {payload["args"][0]: score for payload, score in scheduled(raw)}
+    assert [found[number] for number in range(1001)] == moments
+
+
+def test_a_moment_in_the_past_is_now_for_its_own_row_only(pusher: Client, raw: redis.Redis) -> None:
+    pusher.bulk(
+        TakesInt.definition, [(1,), (2,)], PLAIN.each_at("x", [1_500_000_000, 4_000_000_000])
+    )
+
+    assert [each["args"] for each in stored(raw, "queue:ints")] == [[1]]
+    assert [payload["args"] for payload, _ in scheduled(raw)] == [[2]]
+
+
+def test_jitter_is_added_to_each_rows_own_moment(store: Store, raw: redis.Redis) -> None:
+    pusher = Client(store, dice=lambda: 0.5)
+    plan = Plan.of({"jitter": 100}, "x").each_at("x", [4_000_000_000, 4_000_000_500])
+
+    pusher.bulk(TakesInt.definition, [(1,), (2,)], plan)
+
+    assert due(raw) == [4_000_000_050, 4_000_000_550]
+
+
+@pytest.mark.parametrize("count", [0, 2, 4], ids=str)
+def test_as_many_moments_as_rows_are_wanted_and_nothing_is_written_otherwise(
+    count: int, pusher: Client, raw: redis.Redis
+) -> None:
+    plan = PLAIN.each_at("x", [4_000_000_000] * count)
+
+    with pytest.raises(ArgumentError, match=rf"TakesInt: at has {count} times for 3 rows"):
+        pusher.bulk(TakesInt.definition, [(1,), (2,), (3,)], plan)
+
+    assert due(raw) == []
+
+
+def test_a_lazy_row_without_a_moment_is_named_before_its_batch_is_written(
+    pusher: Client, raw: redis.Redis
+) -> None:
+    plan = PLAIN.each_at("x", [4_000_000_000] * 5)
+
+    with pytest.raises(ArgumentError, match=r"item 5: there is no time for it: at has 5"):
+        pusher.bulk(TakesInt.definition, ((n,) for n in range(9)), plan, batch_size=3)
+
+    assert raw.zcard("schedule") == 3
+
+
+def test_moments_that_are_left_over_are_said_and_the_rows_were_written(
+    pusher: Client, raw: redis.Redis
+) -> None:
+    plan = PLAIN.each_at("x", [4_000_000_000] * 5)
+
+    with pytest.raises(ArgumentError, match="at has 5 times, and rows ended after 3, which were"):
+        pusher.bulk(TakesInt.definition, ((n,) for n in range(3)), plan)
+
+    assert raw.zcard("schedule") == 3
+
+
+# --- the size of a job ---------------------------------------------------------------------------
+
+
+def test_a_job_may_be_as_large_as_max_payload_and_no_larger(store: Store, raw: redis.Redis) -> None:
+    pusher = Client(store, Settings(max_payload=2_000))
+    pusher.push(TakesAnything, ["x" * 1_000])
+    room = 2_000 - len(raw.lrange("queue:any", 0, 0)[0])
+
+    assert pusher.push(TakesAnything, ["x" * (1_000 + room)])
+    with pytest.raises(
+        ArgumentError, match=r"TakesAnything: args make a job of 2,001 bytes"
+    ) as one:
+        pusher.push(TakesAnything, ["x" * (1_001 + room)])
+    with pytest.raises(ArgumentError, match="item 4: TakesAnything: args make a job of") as many:
+        pusher.bulk(
+            TakesAnything.definition,
+            [("x",)] * 4 + [("x" * (1_001 + room),)],
+            PLAIN,
+            batch_size=2,
+        )
+
+    for caught in (one, many):
+        assert "larger than 2,000 bytes (max_payload): store it, and pass its id" in str(
+            caught.value
+        )
+    assert raw.llen("queue:any") == 2 + 4
+
+
+def test_what_a_middleware_adds_counts_for_the_size(store: Store, raw: redis.Redis) -> None:
+    def adds(job: Payload, call_next: Next[ClientResult]) -> ClientResult:
+        return call_next(job.replace(note="\n" * 950))
+
+    pusher = Client(store, Settings(max_payload=2_000, client_middleware=(adds,)))
+
+    with pytest.raises(NotEnqueued, match=r"payload is larger than 2,000 bytes as JSON \(2,0\d\d"):
+        pusher.push(TakesInt, [7])
+
+    assert names(raw) == []
+
+
+def test_a_text_of_100_mb_is_refused_within_a_second_and_without_a_copy(pusher: Client) -> None:
+    text = "x" * 100_000_000
+    tracemalloc.start()
+    began = time.monotonic()
+
+    with pytest.raises(ArgumentError, match=r"TakesAnything: args\[0\] \(value\) is larger than"):
+        pusher.push(TakesAnything, [text])
+    with pytest.raises(
+        ArgumentError, match=r"item 1: TakesAnything: args\[0\] \(value\) is larger"
+    ):
+        pusher.bulk(TakesAnything.definition, [(1,), ({"a": text},)], PLAIN)
+
+    seconds = time.monotonic() - began
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (seconds < 1, peak < 1_000_000) == (True, True)
+
+
+def test_a_worker_reads_what_another_process_was_allowed_to_push(
+    redis_url: str, raw: redis.Redis
+) -> None:
+    store = Store(redis_url, birth_ms=0)
+    Client(store, Settings(max_payload=10_000_000)).push(TakesAnything, ["x" * 5_000_000])
+    store.close()
+
+    [payload] = stored(raw, "queue:any")
+    assert TakesAnything.definition.arguments.load(payload["args"]) == ["x" * 5_000_000]

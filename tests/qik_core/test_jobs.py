@@ -20,6 +20,7 @@ from qik_core import (
     Enqueued,
     Job,
     Payload,
+    aio,
     client,
     job,
     registry,
@@ -243,7 +244,7 @@ def test_aio_leaves_the_loop_free_and_a_cancelled_call_leaves_it_well(raw: redis
 def test_a_blocking_call_in_a_loop_warns_once_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "_warned", False)
+    monkeypatch.setattr(aio, "_warned", False)
 
     async def main() -> None:
         with pytest.warns(RuntimeWarning, match=r"await the same call behind \.aio") as caught:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import redis
 
-from qik_core.client import Client, Plan
+from qik_core.client import Client
 from qik_core.errors import NotEnqueued
 from qik_core.middleware import ClientMiddleware, ClientResult, Next
 from qik_core.payload import Payload
+from qik_core.plan import Plan
 from qik_core.results import Code, Duplicate, Enqueued, Refused
 from qik_core.settings import Settings
 from qik_core.store import Store
@@ -121,7 +122,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"qik": "-" * 22 + "S60"}, "`qik` must stay"),
     ({"note": {1: 2}}, "key of type int"),
     ({"note": b"x"}, "base64"),
-    ({"note": "x" * 1_000_001}, "larger than"),
+    ({"note": "x" * 1_048_577}, "larger than"),
 ]
 
 

@@ -11,12 +11,14 @@ from qik_core import strict
 from qik_core.errors import ArgumentError, MalformedPayload
 from tests.qik_core.jobs_of_tests import BAD, GOOD
 
+LIMIT = 1_048_576
+
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_json_would_change_is_refused_with_a_remedy(name: str) -> None:
     make, text = BAD[name]
 
-    with pytest.raises(ArgumentError) as caught:
+    with pytest.raises(ArgumentError) as caught, strict.limited(LIMIT):
         strict.encode(make(), "Charge: args[0]")
 
     assert str(caught.value).startswith("Charge: args[0]")
@@ -52,7 +54,7 @@ def test_a_value_above_the_limit_is_refused_quickly_and_without_a_copy(
     tracemalloc.start()
     began = time.monotonic()
 
-    with pytest.raises(ArgumentError, match="larger than"):
+    with pytest.raises(ArgumentError, match="larger than"), strict.limited(LIMIT):
         strict.encode(value)
 
     seconds = time.monotonic() - began
@@ -76,3 +78,19 @@ def test_canonical_bytes_do_not_depend_on_the_order_of_keys() -> None:
 def test_bytes_that_are_not_json_are_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedPayload):
         strict.decode(raw)
+
+
+def test_the_limit_is_of_a_push_and_a_reader_takes_what_redis_can_hold() -> None:
+    value = "x" * 2000
+    with strict.limited(1000):
+        with pytest.raises(
+            ArgumentError, match=r"larger than 1,000 bytes as JSON \(2,000 or more\)"
+        ):
+            strict.check_str(value, "Charge: args[0]")
+        with strict.limited(3000):
+            strict.check_str(value, "Charge: args[0]")
+        with pytest.raises(ArgumentError, match="max_payload: store it, and pass its id"):
+            strict.check(["x" * 600, "x" * 600], "Charge: args[0]")
+
+    strict.check_str(value, "Charge: args[0]")
+    assert strict.limit() == strict.LARGEST
