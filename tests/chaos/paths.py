@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from qik_core import Job, registry
-from qik_core.client import Client, Plan
+from qik_core.client import Client
 from qik_core.definition import Definition
 from qik_core.errors import StoreUnavailable
 from qik_core.payload import Payload
+from qik_core.plan import Plan
 from qik_core.results import Code
 from qik_core.store import Origin, Store, due, recovery, rolls
 from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome

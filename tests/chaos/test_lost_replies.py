@@ -9,6 +9,8 @@ from pathlib import Path as Folder
 import pytest
 import redis
 
+from qik_core.store.exchange import Done
+from qik_core.store.worker import Held
 from tests.chaos import finish, places
 from tests.chaos.paths import BROKEN, PATHS, Actor, Path
 from tests.faultproxy import FAULTS, FaultProxy, is_called
@@ -112,6 +114,21 @@ def test_one_copy_of_a_push_is_there_after_any_fault(
 ) -> None:
     for name in ("push", "plain push", "scheduled push"):
         enumerate_losses(rig, proxy, PATHS[name], (fault,))
+
+
+def test_an_assertion_that_comes_too_late_brings_nothing_back(rig: Rig) -> None:
+    rig.push(1, 2)
+    worker = rig.worker()
+    jobs = worker.fetch(2)
+    rig.raw.delete("qik:working:host:1:aaaa")
+    held, mark = [Held(job.field, False, job.raw) for job in jobs], f"{worker.sequence}:0"
+    worker.store.hold(rig.link, held, mark=mark)
+    worker.exchange(*map(Done, jobs), want=0)
+
+    worker.store.hold(rig.link, held, mark=mark)
+    assert worker.held == rig.locks() == 0
+    rig.push(3)
+    assert len(worker.fetch(1)) == 1
 
 
 def test_the_enumeration_finds_a_push_that_is_doubled_and_a_pop_that_is_lost(
