@@ -160,6 +160,7 @@ class Processor:
             if limit is None:
                 return perform(*run.args)
             return self._deadlines.run(limit, run.job.field, lambda: perform(*run.args))
+        run.context.checkpoint()  # the loop could not take back a first step
         if limit is None:
             return self._wait(perform(*run.args), run.context.when_cancelled)
         over = self._deadlines.watch(limit, run.job.field, lambda: None)
@@ -266,6 +267,12 @@ class LoopThread:
         if error is not None:
             raise error
         return result
+
+    def stop(self) -> None:
+        """End the loop, if there is one. Nothing may run on it."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
 
 
 async def _shielded(
