@@ -28,7 +28,11 @@ NOT_OURS = {
     "dist",
     "build",
 }
-HIDES_IMPORTS = {"qik_core/__init__.py", "reconciler/__init__.py"}
+HIDES_IMPORTS = {
+    "qik_core/__init__.py",
+    "qik_core/testing/__init__.py",
+    "reconciler/__init__.py",
+}
 OWN_WORDS = {"tests/house.py", "tests/test_house.py"}  # the rules and their offences
 PAUSES = {"tests/waiting.py"}
 BY_PATH = {
