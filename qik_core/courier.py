@@ -6,42 +6,28 @@ holds is in `held`, by its field in the working hash, from the answer that broug
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import select
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from qik_core.crew import Crew
+from qik_core.alone import Alone, Stage
+from qik_core.bell import Bell
+from qik_core.capsule import LOOK, Capsule, Capsules, Sent
 from qik_core.errors import StoreError, StoreUnavailable
-from qik_core.pace import Pace
+from qik_core.pace import STUCK, Patience
 from qik_core.processor import unique_of
 from qik_core.store.epoch import Epoch
 from qik_core.store.exchange import Answer, Fetched, Kind, Other, Outcome, Status
-from qik_core.store.link import Arg, Link
+from qik_core.store.link import Link
 from qik_core.store.push import MOST
 from qik_core.store.worker import Held, WorkerStore
 
 log: Final = logging.getLogger("qik_core.worker")
 
-_LOOK: Final = 0.8  # seconds after which the epoch is looked at even if there is nothing to do
 _PATIENCE: Final = 0.01  # a result waits at most so long for its exchange
-_SLEEP: Final = 2  # seconds of one blocking pop of wake-up tokens
 _BACK_OFF: Final = (0.05, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """An exchange that has not been answered."""
-
-    sequence: int
-    outcomes: Sequence[Outcome]
-    want: int
-    call: Sequence[Arg]
 
 
 class Courier:
@@ -51,27 +37,19 @@ class Courier:
         self,
         store: Callable[[], WorkerStore],
         link: Callable[[], Link],
-        crew: Callable[[Callable[[], None]], Crew],
-        queues: Callable[[], list[str]],
+        capsules: Callable[[Callable[[], None]], Sequence[Capsule]],
         on_change: Callable[[], None],
     ) -> None:
-        """Take the collaborators.
+        """Take what makes the scripts under a fresh identity, a connection, and the job threads, given what rings the bell.
 
-        Args:
-            store: makes the scripts of this process under a fresh identity.
-            link: makes a connection.
-            crew: makes the job threads, given what rings this courier's bell.
-            queues: gives the order of one fetch.
-            on_change: is called when the epoch has changed: the heartbeat then beats at once.
+        `on_change` is called when the epoch has changed or a turn with the suspects has ended: the heartbeat then beats.
         """
         self._new_store = store
-        self._link, self._sleeper = link(), link()
-        self._queues = queues
+        self._link, self._bell = link(), Bell(link())
         self._on_change = on_change
-        self._bell, self._rope = os.pipe()
-        os.set_blocking(self._rope, False)
-        self.crew = crew(self.ring)
+        self.capsules = Capsules(capsules(self.ring))
         self.store = store()
+        self.alone = Alone(self.store.limits.heartbeat)
         self._lock = threading.Lock()
         self.held: dict[bytes, Fetched] = {}
         self._sequence = 0
@@ -79,10 +57,9 @@ class Courier:
         self._unsent: list[Outcome] = []
         self._returning: list[Fetched] = []
         self._superseded: set[bytes] = set()
-        self._pace = Pace(self.crew)
+        self._patience = Patience()
+        self._looked_at = 0.0
         self._epoch: Epoch | None = None
-        self._asleep = False
-        self._dry = False
         self._quiet = False
         self._fenced = False
         self._closing = threading.Event()
@@ -95,8 +72,7 @@ class Courier:
 
     def ring(self) -> None:
         """Wake the courier."""
-        with contextlib.suppress(BlockingIOError):  # it rings already
-            os.write(self._rope, b"!")
+        self._bell.ring()
 
     def quiet(self) -> None:
         """Fetch no more."""
@@ -116,7 +92,7 @@ class Courier:
 
     def leave(self) -> None:
         """Say goodbye, after `closed` is set and the last beat has been sent. Raises StoreError."""
-        self.store.leave(self._link, self._queues())
+        self.store.leave(self._link, self.capsules.queues)
 
     def fence(self) -> None:
         """Others took over what this process held: come back under a new identity."""
@@ -127,7 +103,7 @@ class Courier:
         """Return the fields held, those whose outcome is under way, and the number of the unanswered exchange."""
         with self._lock:
             sent = self._sent
-            settling = {outcome.job.field for outcome in (*self.crew.done, *self._unsent)}
+            settling = {outcome.job.field for outcome in (*self.capsules.done, *self._unsent)}
             if sent is not None:
                 settling |= {outcome.job.field for outcome in sent.outcomes}
             return set(self.held), settling, None if sent is None else sent.sequence
@@ -136,10 +112,14 @@ class Courier:
         """Another run holds the keys of these jobs: do not start them, stop them at their next checkpoint."""
         with self._lock:
             self._superseded |= fields
-            self.crew.pocket.extendleft(self._not_superseded(self.crew.empty_pocket()))
-        self.crew.call(len(self.crew.pocket))
-        self.crew.cancel(fields)
+            self.capsules.sort(self._startable)
+        self.capsules.cancel(fields)
         self.ring()
+
+    def dismiss(self) -> None:
+        """End the job threads of a courier that has closed; nobody may ring any more."""
+        self.capsules.stop()
+        self._bell.close()
 
     # --- the thread ------------------------------------------------------------
 
@@ -160,43 +140,49 @@ class Courier:
             self._come_back()
         if self._returning:
             self._give_back()
+        if self.alone.active:
+            self._make_room()
         if self._sent is None:
             self._gather()
-            if not self._is_due():
-                self._wait()
+            capsule, want = self._wanted()
+            if not self._is_due(capsule, want):
+                self._wait(want)
                 return
-            self._sent = self._next()
+            self._sent = self._next(capsule, want)
         self._send(self._sent)
 
     def _gather(self) -> None:
-        done = self.crew.done
+        done = self.capsules.done
         self._unsent += [
             done.popleft() for _ in range(min(len(done), 2 * MOST - len(self._unsent)))
         ]
 
-    def _is_due(self) -> bool:
+    def _wanted(self) -> tuple[Capsule, int]:
+        """Return for which capsule to fetch and how many jobs."""
+        capsule, want = self.capsules.choose(time.monotonic())
+        return capsule, 0 if self._quiet or self.alone.active else want
+
+    def _is_due(self, capsule: Capsule, want: int) -> bool:
         now = time.monotonic()
-        if (
-            self._closing.is_set()
-            or now - self.crew.looked_at >= _LOOK
-            or len(self._unsent) >= MOST
-        ):
+        if self._closing.is_set() or now - self._looked_at >= LOOK or len(self._unsent) >= MOST:
             return True
-        if self._wanted() > 0:
-            return not self._dry or bool(self._unsent)
-        return bool(self._unsent) and self._pace.waited(now) >= _PATIENCE
+        if want > 0:
+            return bool(self._unsent) or capsule.thirsty(now)
+        if self._unsent:
+            return self._patience.waited(now) >= _PATIENCE
+        return self._lonely()
 
-    def _wanted(self) -> int:
-        return 0 if self._quiet else self._pace.want()
-
-    def _next(self) -> Sent:
+    def _next(self, capsule: Capsule, want: int) -> Sent:
         if self._closing.is_set():
-            self._hand_back(self.crew.empty_pocket())
+            self._hand_back(self.capsules.empty_pockets())
         outcomes, self._unsent = self._unsent[:MOST], self._unsent[MOST:]
-        want = min(self._wanted(), MOST)
-        self._pace.exchanged()
-        call = self.store.prepare(outcomes, self._queues(), want)
-        return Sent(self._sequence + 1, outcomes, want, call)
+        suspects = not outcomes and self._lonely()
+        queues, want = (self.capsules.queues, 1) if suspects else (capsule.order(), want)
+        self._patience.exchanged()
+        for each in self.capsules:
+            each.pace.exchanged()
+        call = self.store.prepare(outcomes, queues, want, suspects=suspects)
+        return Sent(self._sequence + 1, outcomes, capsule, want, call, suspects)
 
     def _send(self, sent: Sent) -> None:
         asked = time.monotonic()
@@ -207,21 +193,20 @@ class Courier:
             case Status.LOST:
                 self._lost(sent)
             case Status.IDLE | Status.DONE | Status.AGAIN:
-                self._answered(sent, answer)
-                self.crew.looked_at = asked
-                if self.crew.pocket:
-                    self.crew.call(len(self.crew.pocket))
+                self._answered(sent, answer, asked)
+                self._looked_at = asked
+                self.capsules.looked(asked)
         if self._epoch != answer.epoch:
             self._changed(answer.epoch)
         if (
             self._closing.is_set()
-            and not self.crew.done
+            and not self.capsules.done
             and not self._unsent
             and self._sent is None
         ):
             self._finish()
 
-    def _answered(self, sent: Sent, answer: Answer) -> None:
+    def _answered(self, sent: Sent, answer: Answer, asked: float) -> None:
         with self._lock:
             for outcome in sent.outcomes:
                 self.held.pop(outcome.job.field, None)
@@ -231,14 +216,42 @@ class Courier:
             if answer.status is not Status.IDLE:
                 self._sequence = sent.sequence
             if answer.jobs:
-                self._fill(answer.jobs)
+                self._fill(sent, answer.jobs)
         if answer.superseded:
             log.warning("superseded copies dropped", extra={"count": answer.superseded})
-        self._dry = len(answer.jobs) < sent.want
+        if sent.suspects:
+            self.alone.fetched(len(answer.jobs))
+            return
+        sent.capsule.dry = len(answer.jobs) < sent.want
+        if sent.want:
+            sent.capsule.asked = asked
+            self.capsules.served(sent.capsule)
 
-    def _fill(self, jobs: Sequence[Fetched]) -> None:
-        self._pace.filled()
-        self.crew.add(self._not_superseded(jobs) if self._superseded else jobs)
+    def _fill(self, sent: Sent, jobs: Sequence[Fetched]) -> None:
+        capsule = self.capsules.serving(jobs[0].queue) if sent.suspects else sent.capsule
+        capsule.fill(self._startable(jobs))
+
+    # --- suspects --------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """A turn with the suspects is under way: keep everything else out, and see when it is over."""
+        if self.alone.stage is Stage.EMPTYING:
+            self._hand_back(self.capsules.empty_pockets())
+            if self._quiet:
+                self.alone.abandon()
+            elif self.alone.give_up():
+                log.info("suspects wait on: jobs that run here take long")
+        elif not self.held:
+            self.alone.ended()
+            self._on_change()
+
+    def _lonely(self) -> bool:
+        """Whether nothing runs nor waits here, so that a suspect can."""
+        return (
+            self.alone.stage is Stage.EMPTYING
+            and not self.held
+            and self.capsules.idle == self.capsules.size
+        )
 
     # --- losses ----------------------------------------------------------------
 
@@ -251,7 +264,7 @@ class Courier:
             log.warning(
                 "Redis lost its data: asserting what runs here", extra={"held": len(self.held)}
             )
-            self._hand_back(self.crew.empty_pocket())
+            self._hand_back(self.capsules.empty_pockets())
 
     def _lost(self, sent: Sent) -> None:
         """Redis does not know this process any more, or went back in time: say what we hold, then send again."""
@@ -273,8 +286,9 @@ class Courier:
 
     def _come_back(self) -> None:
         """Drop everything; others have it. Numbers go on, so that a late result cannot meet a new job's field."""
-        self.crew.cancel(job.field for job in self.crew.running())
-        self.crew.empty_pocket()
+        self.capsules.cancel([job.field for job in self.capsules.running()])
+        self.capsules.empty_pockets()
+        self.alone.abandon()
         self._returning = []
         with self._lock:
             self._fenced = False
@@ -282,7 +296,7 @@ class Courier:
             self.held.clear()
             self._superseded.clear()
             self._unsent.clear()
-            self.crew.done.clear()
+            self.capsules.done.clear()
             self._sequence += 2
             self._sent = None
         log.warning("fenced: back as a new process", extra={"identity": self.store.identity})
@@ -295,16 +309,16 @@ class Courier:
 
     # --- small steps -----------------------------------------------------------
 
-    def _not_superseded(self, jobs: Iterable[Fetched]) -> list[Fetched]:
+    def _startable(self, jobs: Sequence[Fetched]) -> Sequence[Fetched]:
         """Return the jobs that may start; the others are over."""
-        kept = []
+        if not self._superseded:
+            return jobs
         for job in jobs:
             if job.field in self._superseded:
                 unique, jid = unique_of(job)
-                self.crew.done.append(Other(job, Kind.GONE, unique, jid, job.queue, failed=False))
-            else:
-                kept.append(job)
-        return kept
+                gone = Other(job, Kind.GONE, unique, jid, job.queue, failed=False)
+                self.capsules.done.append(gone)
+        return [job for job in jobs if job.field not in self._superseded]
 
     def _hand_back(self, jobs: Sequence[Fetched]) -> None:
         self._returning += jobs
@@ -331,47 +345,52 @@ class Courier:
 
     def _keep(self, jobs: Sequence[Fetched]) -> None:
         self._returning = []
-        self.crew.pocket.extend(reversed(jobs))
+        for job in reversed(jobs):
+            self.capsules.serving(job.queue).crew.pocket.append(job)
 
     def _finish(self) -> None:
-        self._hand_back(self.crew.empty_pocket())
+        self._hand_back(self.capsules.empty_pockets())
         if not self.held:
             self.closed.set()
         else:
-            self._wait()
+            self._wait(0)
 
-    def _wait(self) -> None:
+    def _wait(self, want: int) -> None:
         """Sleep until a bell, a token, or the next thing that is due."""
-        if self._pace.stuck():
-            self._hand_back(self.crew.empty_pocket())
-        wanted = self._wanted() > 0
-        if wanted and not self._asleep:
-            self.store.sleep(self._sleeper, _SLEEP)
-            self._asleep = True
-        watched: list[Any] = [self._bell, self._sleeper] if self._asleep else [self._bell]
-        self.crew.wants_to_hear = True
-        if self.crew.done:
-            self.crew.wants_to_hear = False
-            self._pace.result()
-            if wanted:
-                return
-        ready, _, _ = select.select(
-            watched, (), (), self._pace.pause(_LOOK, _PATIENCE, pending=bool(self._unsent))
-        )
-        self.crew.wants_to_hear = False
-        if self._bell in ready:
-            os.read(self._bell, 4096)
-            self._pace.result()
-        if self._sleeper in ready:
-            self._asleep = False
-            self._dry = self._sleeper.receive() is None and self._dry
+        if self.capsules.waiting:
+            self._hand_back(self.capsules.empty_pockets(stuck_only=True))
+        if want:
+            self._bell.ask(self.store)
+        self.capsules.hear(wanted=True)
+        if self.capsules.done:
+            self._patience.result()
+        if self.capsules.done and want:
+            self.capsules.hear(wanted=False)
+            return
+        rang, token = self._bell.wait(self._pause(want))
+        self.capsules.hear(wanted=False)
+        if rang:
+            self._patience.result()
+        if token:
+            self.capsules.look()
+
+    def _pause(self, want: int) -> float:
+        """Return how long the courier may sleep."""
+        now = time.monotonic()
+        until = self._looked_at + LOOK - now
+        if want:
+            until = min(until, self.capsules.next_look(now))
+        if self._unsent:
+            until = min(until, _PATIENCE - self._patience.waited(now))
+        if self.capsules.waiting:
+            until = min(until, STUCK / 2)
+        return max(until, 0.0)
 
     def _back_off(self, error: StoreError | None) -> None:
         least, most = _BACK_OFF
         if error is not None and self._trouble == 0:
             log.warning("Redis is in trouble; trying again", extra={"error": str(error)})
         if isinstance(error, StoreUnavailable):
-            self._asleep = False
-            self._sleeper.close()
+            self._bell.forget()
         self._trouble += 1
         time.sleep(min(least * 2 ** min(self._trouble, 10), most))

@@ -47,14 +47,21 @@ class Crew:
         self._runs = [0] * self.size
         self._seconds = [0.0] * self.size
         self._forked = False
+        self._stopped = False
         os.register_at_fork(after_in_child=self._note_fork)
 
-    def start(self) -> None:
-        """Start the threads; they end with the process."""
+    def start(self, name: str = "job") -> None:
+        """Start the threads, named with this and a number; they end with the process or `stop`."""
         for slot in range(self.size):
             threading.Thread(
-                target=self._work, args=(slot,), name=f"job-{slot}", daemon=True
+                target=self._work, args=(slot,), name=f"{name}-{slot}", daemon=True
             ).start()
+
+    def stop(self) -> None:
+        """End the threads once they run nothing. The pocket must be empty."""
+        self._stopped = True
+        for _ in range(self.size):
+            self._calls.put(None)
 
     @property
     def idle(self) -> int:
@@ -114,6 +121,8 @@ class Crew:
             try:
                 job = self.pocket.popleft()
             except IndexError:
+                if self._stopped:
+                    return
                 self._calls.get()
                 continue
             began = time.monotonic()

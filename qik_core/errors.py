@@ -4,6 +4,7 @@ QikError
 ├── DefinitionError      a job class or an option that cannot work; raised at import
 ├── SettingsError        a setting that cannot work; says where it came from
 ├── ArgumentError        an argument that cannot travel; raised before anything is written
+├── HookFailed           a function for the event startup raised; the worker does not start
 ├── UnknownJob           no imported module defines a job of this name
 ├── MalformedPayload     bytes found in Redis that are not a job
 ├── FilterError          a filter over jobs that cannot be read
@@ -38,6 +39,10 @@ class ArgumentError(QikError, TypeError):
 
     The message names the job class, the argument's path (`args[1].user.id`), the type that was found, and the remedy.
     """
+
+
+class HookFailed(QikError):
+    """A function for the event startup raised. The worker does not start; the cause is what was raised."""
 
 
 class UnknownJob(QikError):

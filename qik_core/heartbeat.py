@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from qik_core.alone import Wish
+from qik_core.capsule import Capsules
 from qik_core.courier import Courier
 from qik_core.errors import StoreError, StoreUnavailable
 from qik_core.shared import Shared, clock
@@ -25,7 +26,6 @@ from qik_core.store.store import Candidate
 from qik_core.store.worker import Beat, Held, Limits
 
 log: Final = logging.getLogger("qik_core.worker")
-_SIGNALS: Final = {"TSTP": signal.SIGTSTP, "TERM": signal.SIGTERM, "TTIN": signal.SIGTTIN}
 
 
 class Ticker:
@@ -64,8 +64,8 @@ class Heartbeat:
         self._rtt = 0
         self._watch = Watch(limits)
         self._census = recovery.Census()
-        self.on_roll: Callable[[], None] = lambda: None
-        """Called when somebody asks for a roll."""
+        self.on_beat: Callable[[Beat], None] = lambda _: None
+        """Told the answer to each beat."""
         courier.fell_silent = self._fell_silent
 
     def beat_soon(self) -> None:
@@ -96,7 +96,8 @@ class Heartbeat:
         store = self._courier.store
         known, _, _ = self._courier.snapshot()
         asked = clock()
-        beat = store.beat(self._link, self._fields(), self._work())
+        queues, wish = self._courier.capsules.queues, self._wish()
+        beat = store.beat(self._link, self._fields(), self._work(), queues=queues, wish=wish)
         self._rtt = int((clock() - asked) * 1e6)
         if beat.fenced:
             self._courier.fence()
@@ -111,10 +112,14 @@ class Heartbeat:
         if superseded:
             self._courier.supersede(superseded)
         self._give_back_strays(beat, known, unanswered)
-        if beat.roll:
-            self.on_roll()
-        if beat.signal in _SIGNALS:
-            os.kill(os.getpid(), _SIGNALS[beat.signal])
+        self._courier.capsules.cancel_jobs(beat.cancelled)
+        if beat.alone:
+            self._courier.alone.begin()
+            self._courier.ring()
+        self.on_beat(beat)
+
+    def _wish(self) -> Wish:
+        return Wish.NO if self._courier.is_quiet else self._courier.alone.wish
 
     def _give_back_strays(self, beat: Beat, before: set[bytes], unanswered: int | None) -> None:
         """Return jobs that Redis says we hold and we do not know of: their reply was lost for good."""
@@ -163,11 +168,11 @@ class Heartbeat:
         return clock() - self._acknowledged > self._limits.lease - 2 * self._limits.heartbeat
 
     def _fields(self) -> list[Arg]:
-        crew = self._courier.crew
+        crews = self._courier.capsules
         return [
             "info", json.dumps({**self._info, "identity": self._courier.store.identity}),
-            "concurrency", crew.size,
-            "busy", crew.size - crew.idle,
+            "concurrency", crews.size,
+            "busy", crews.size - crews.idle,
             "quiet", "true" if self._courier.is_quiet else "false",
             "rss", resident_kb(),
             "rtt_us", self._rtt,
@@ -175,7 +180,7 @@ class Heartbeat:
 
     def _work(self) -> list[Arg]:
         pairs: list[Arg] = []
-        for job in self._courier.crew.running():
+        for job in self._courier.capsules.running():
             work = {
                 "queue": job.queue,
                 "payload": job.raw.decode("utf-8", "replace"),
@@ -218,7 +223,7 @@ class Watch:
 
 
 def process_info(
-    tag: str, queues: list[str], weights: Mapping[str, int], concurrency: int, version: str
+    tag: str, capsules: Capsules, version: str, *, embedded: bool = False
 ) -> dict[str, object]:
     """Return what Sidekiq's pages want to know of a process; without all of it, /busy fails for everybody."""
     return {
@@ -226,14 +231,19 @@ def process_info(
         "started_at": time.time(),
         "pid": os.getpid(),
         "tag": tag,
-        "concurrency": concurrency,
-        "queues": queues,
-        "weights": [dict(weights)],
+        "concurrency": capsules.size,
+        "queues": capsules.queues,
+        "weights": [dict(each.weights) for each in capsules],
         "labels": ["qik"],
         "version": version,
-        "embedded": False,
+        "embedded": embedded,
         "capsules": {
-            "default": {"concurrency": concurrency, "mode": "strict", "weights": dict(weights)}
+            each.name: {
+                "concurrency": each.crew.size,
+                "mode": each.mode,
+                "weights": dict(each.weights),
+            }
+            for each in capsules
         },
     }
 

@@ -1,12 +1,22 @@
-"""Log lines of a worker process: an event, then its fields, one line an event."""
+"""Log lines of a worker process: an event, then its fields, one line an event.
+
+While a job runs, every line that its code writes carries `jid`, `job` and `queue`, whoever's logger it is:
+
+    log = logging.getLogger("shop")
+    log.info("charged")          # … INFO 4711 charged jid=… job=Charge queue=billing
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import threading
 import time
-from typing import Final
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
 
+log: Final = logging.getLogger("qik_core.worker")
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 # C0, DEL and C1; then what breaks lines or turns the direction of writing.
 _BYTES: Final = (*range(32), *range(127, 160))
@@ -20,7 +30,103 @@ _CONTROL: Final = {
 }
 # Indented, so that an error's message cannot begin a line that looks like an event.
 _IN_TRACES: Final = {**_CONTROL, 9: "\t", 10: "\n  "}
+_COLOURS: Final = (
+    (logging.ERROR, "\x1b[31m"),
+    (logging.WARNING, "\x1b[33m"),
+    (logging.INFO, "\x1b[32m"),
+    (logging.NOTSET, "\x1b[2m"),
+)
 _LONGEST: Final = 20_000  # characters of a traceback; an error's message may have any length
+
+
+class Running(Protocol):
+    """What is asked of the context of a running job."""
+
+    payload: Any
+
+    @property
+    def jid(self) -> str:
+        """The job's id."""
+
+    @property
+    def queue(self) -> str:
+        """The queue that it was pushed to."""
+
+
+_threads: Final[dict[int, Running]] = {}
+_running: Final[ContextVar[Running | None]] = ContextVar("qik_running", default=None)
+
+
+def enter(run: Running) -> None:
+    """From now on the lines of this thread, and of the tasks that it starts, belong to this job."""
+    _running.set(run)
+    _threads[threading.get_ident()] = run
+    if run.payload.get("log_level") is not None:
+        _admit(_level_of(run))
+
+
+def leave() -> None:
+    """The job has ended."""
+    _running.set(None)
+    _threads.pop(threading.get_ident(), None)
+
+
+def tell_threads() -> None:
+    """Write one line for each thread: its name, its number as stacks have it, and the job that it runs."""
+    for thread in threading.enumerate():
+        number = thread.ident or 0
+        fields: dict[str, Any] = {"thread_name": thread.name, "number": f"{number:#018x}"}
+        if (run := _threads.get(number)) is not None:
+            fields |= {"jid": run.jid, "job": run.payload.class_name, "queue": run.queue}
+        log.warning("thread", extra=fields)
+
+
+class JobFields(logging.Filter):
+    """Gives log records the fields of the running job, and lets through what the job's own `log_level` asks for.
+
+    A worker process adds it to its own handler and to those of the root logger. An application may add it to others.
+    """
+
+    def __init__(self, least: int = logging.NOTSET) -> None:
+        """Take the level below which lines are dropped unless a job wants them."""
+        super().__init__()
+        self._least = least
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the record is written."""
+        run = _running.get()
+        if run is not None:
+            known = {"jid": run.jid, "job": run.payload.class_name, "queue": run.queue}
+            vars(record).update({**known, **vars(record)})
+            if (level := _level_of(run)) is not None:
+                return record.levelno >= level
+        return record.levelno >= self._least or _has_own_level(record.name)
+
+
+def _level_of(run: Running) -> int | None:
+    name = run.payload.get("log_level")
+    return logging.getLevelNamesMapping().get(name.upper()) if isinstance(name, str) else None
+
+
+def _has_own_level(name: str) -> bool:
+    """Whether the application gave this logger, or one above it, a level of its own: then that one has decided."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None and logger is not logging.root:
+        if logger.level != logging.NOTSET:
+            return True
+        logger = logger.parent
+    return False
+
+
+def _admit(level: int | None) -> None:
+    """Let lines of this level come as far as the handlers: `JobFields` drops those that no job asked for."""
+    fields = [each for handler in logging.root.handlers for each in handler.filters]
+    if (
+        level is not None
+        and level < logging.root.level
+        and any(isinstance(each, JobFields) for each in fields)
+    ):
+        logging.root.setLevel(level)
 
 
 class Line(logging.Formatter):
@@ -31,13 +137,50 @@ class Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        fields = "".join(
-            f" {name}={value}" for name, value in vars(record).items() if name not in _PLAIN
-        )
-        line = f"{at}.{int(record.msecs):03d}Z {record.levelname} {record.process} {record.getMessage()}{fields}"
-        line = line.translate(_CONTROL)
-        return line + _trace(self.formatException(record.exc_info)) if record.exc_info else line
+        fields = "".join(f" {name}={value}" for name, value in _fields(record))
+        line = f"{_at(record)} {record.levelname} {record.process} {record.getMessage()}{fields}"
+        return line.translate(_CONTROL) + self._behind(record)
+
+    def _behind(self, record: logging.LogRecord) -> str:
+        return _trace(self.formatException(record.exc_info)) if record.exc_info else ""
+
+
+class Pretty(Line):
+    """The same for eyes: the time of day, colours, fields dimmed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        colour = next(code for least, code in _COLOURS if record.levelno >= least)
+        said = record.getMessage().translate(_CONTROL)
+        fields = " ".join(f"{name}={value}" for name, value in _fields(record)).translate(_CONTROL)
+        line = f"{_at(record)[11:-1]} {colour}{record.levelname:<8}\x1b[0m {said}"
+        shown = f" \x1b[2m{fields}\x1b[0m" if fields else ""
+        return line + shown + self._behind(record)
+
+
+class Json(Line):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        said = dict(_fields(record))
+        said |= {"at": _at(record), "level": record.levelname.lower(), "pid": record.process}
+        said |= {"logger": record.name, "thread": record.threadName, "event": record.getMessage()}
+        if trace := self._behind(record):
+            said["trace"] = trace.lstrip("\n")
+        return json.dumps(said, default=str)
+
+
+_FORMS: Final[dict[str, type[Line]]] = {"plain": Line, "pretty": Pretty, "json": Json}
+
+
+def _fields(record: logging.LogRecord) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in vars(record).items() if name not in _PLAIN]
+
+
+def _at(record: logging.LogRecord) -> str:
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{at}.{int(record.msecs):03d}Z"
 
 
 def _trace(text: str) -> str:
@@ -46,8 +189,21 @@ def _trace(text: str) -> str:
     return f"\n{text}".translate(_IN_TRACES)
 
 
-def set_up(level: str) -> None:
-    """Write log lines to standard error. An application that configures logging itself may do so when it is imported."""
+def set_up(level: str, form: str = "plain") -> None:
+    """Write log lines to standard error. An application that configures logging itself may do so when it is imported.
+
+    `form` is plain, pretty, json, or auto: pretty on a terminal.
+    """
+    if form == "auto":
+        form = "pretty" if sys.stderr.isatty() else "plain"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Line())
+    handler.setFormatter(_FORMS[form]())
     logging.basicConfig(level=level, handlers=[handler])
+    carry_job_fields()
+
+
+def carry_job_fields() -> None:
+    """Let every handler of the root logger, also one that an application has put there, tell of the running job."""
+    for handler in logging.root.handlers:
+        if not any(isinstance(each, JobFields) for each in handler.filters):
+            handler.addFilter(JobFields(logging.root.level))

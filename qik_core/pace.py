@@ -1,4 +1,4 @@
-"""How many jobs a process takes at once, and how long a result may wait. Numbers only."""
+"""How many jobs a capsule takes at once, and how long a result may wait. Numbers only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from qik_core.store.push import MOST
 
 _WORK: Final = 0.05  # seconds of measured work that may wait in the pocket
 _MOST: Final = 2 * MOST
-_STUCK: Final = 0.1  # nothing was started for so long: give back what waits
+STUCK: Final = 0.1
+"""Seconds; nothing was started for so long: what waits is given back."""
 _KEEP: Final = 0.7  # of the average so far, at each measurement
 
 
@@ -25,7 +26,6 @@ class Pace:
         self._runs = 0
         self._seconds = 0.0
         self._started = (0, now())
-        self._since: float | None = None
 
     def want(self) -> int:
         """Return how many jobs to ask for: the idle threads, and 50 ms of work beyond; 0 while enough is waiting."""
@@ -40,11 +40,28 @@ class Pace:
             latest = (seconds - self._seconds) / (runs - self._runs)
             self._average = max(_KEEP * self._average + (1 - _KEEP) * latest, latest / 4, 1e-7)
             self._runs, self._seconds = runs, seconds
-        self._since = None
 
     def filled(self) -> None:
         """Jobs were put into the pocket: from now on they wait."""
         self._started = (self._crew.runs, self._now())
+
+    def stuck(self) -> bool:
+        """Whether jobs wait in the pocket and none was started for 100 ms; then they are taken for slow until measured."""
+        runs, now = self._crew.runs, self._now()
+        if runs != self._started[0] or not self._crew.pocket:
+            self._started = (runs, now)
+        if now - self._started[1] < STUCK:
+            return False
+        self._average = max(self._average, 2 * _WORK * self._crew.size)
+        return True
+
+
+class Patience:
+    """Since when a result waits for its exchange."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._since: float | None = None
 
     def result(self) -> None:
         """A result has come and waits from now on."""
@@ -57,22 +74,6 @@ class Pace:
             self._since = now
         return now - self._since
 
-    def stuck(self) -> bool:
-        """Whether jobs wait in the pocket and none was started for 100 ms; then they are taken for slow until measured."""
-        runs, now = self._crew.runs, self._now()
-        if runs != self._started[0] or not self._crew.pocket:
-            self._started = (runs, now)
-        if now - self._started[1] < _STUCK:
-            return False
-        self._average = max(self._average, 2 * _WORK * self._crew.size)
-        return True
-
-    def pause(self, look: float, patience: float, *, pending: bool) -> float:
-        """Return how long the courier may sleep."""
-        now = self._now()
-        until = self._crew.looked_at + look - now
-        if pending:
-            until = min(until, patience - self.waited(now))
-        if self._crew.pocket:
-            until = min(until, _STUCK / 2)
-        return max(until, 0.0)
+    def exchanged(self) -> None:
+        """All results are on their way."""
+        self._since = None

@@ -1,7 +1,8 @@
 """Jobs whose time has come go to their queues.
 
-Every process looks, since a look that finds nothing costs 20 µs of Redis; a random spread keeps them apart. After a look
-that found work it looks again at once.
+Every process looks, since a look that finds nothing costs 20 µs of Redis; a random spread keeps them apart, and the more
+processes there are the more seldom each of them looks, so that all together look about once in `every` seconds, as
+Sidekiq's do. A process that knows when the next job is due looks at that moment.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from qik_core.store import due
 from qik_core.store.link import Link
 
 log: Final = logging.getLogger("qik_core.worker")
+_FIRST: Final = 1.0  # seconds within which the first look comes, spread so that a fleet does not look at one instant
+_SHARED_BY: Final = 10  # processes; if there are more, they do not look more seldom
 
 
 class Poller:
@@ -38,15 +41,18 @@ class Poller:
         self._dice = dice
         self._milliseconds = milliseconds
         self._stopping = threading.Event()
+        self.processes = 1
+        """How many processes look, this one included; the heartbeat knows."""
 
     def stop(self) -> None:
         """End the thread soon."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Look, sleep, look."""
+        """Sleep, look, sleep."""
+        self._stopping.wait(min(self._every, _FIRST) * self._dice())
         while not self._stopping.is_set():
-            pause = self._every * (0.5 + self._dice())
+            pause = self._pause()
             try:
                 pause = min(pause, self.look())
             except StoreUnavailable as error:
@@ -55,34 +61,45 @@ class Poller:
                 log.exception("the poller met a defect; it goes on")
             self._stopping.wait(pause)
 
+    def _pause(self) -> float:
+        """Return for how long to sleep if no job is known to be due before: an interval on average, drawn around it."""
+        among = min(self.processes, _SHARED_BY)
+        if among <= 1:
+            return self._every * (0.5 + self._dice() / 2)
+        if among < _SHARED_BY:
+            return self._every * among * (0.5 + self._dice())
+        return self._every * among * 2 * self._dice()
+
     def look(self) -> float:
-        """Move what is due; returns the seconds until the next job that is known is due. Raises StoreUnavailable."""
-        soonest = float("inf")
-        for source in self._sources:
-            try:
-                next_due = self._move(source)
-            except StoreUnavailable:
-                raise
-            except (
-                StoreError
-            ) as error:  # one key that somebody spoiled must not keep the others waiting
-                log.warning(
-                    "the poller could not look", extra={"source": source, "error": str(error)}
-                )
-            else:
-                if next_due is not None:
-                    soonest = min(soonest, max(next_due - self._clock(), 0.01))
+        """Move what is due; returns the seconds until the next job that is known is due. Raises StoreUnavailable.
+
+        A batch from each place in turn, so that a retry set that is long due does not keep the scheduled jobs waiting.
+        """
+        soonest, busy = float("inf"), list(self._sources)
+        while busy:
+            looked, busy = busy, []
+            for source in looked:
+                moved = self._move(source)
+                if moved is None or self._stopping.is_set():
+                    continue
+                if moved.jobs + moved.malformed:
+                    busy.append(source)
+                elif moved.next_due is not None:
+                    soonest = min(soonest, max(moved.next_due - self._clock(), 0.01))
         return soonest
 
-    def _move(self, source: bytes) -> float | None:
-        malformed = 0
-        moved = due.promote(self._link, source, milliseconds=self._milliseconds)
-        while moved.jobs + moved.malformed and not self._stopping.is_set():
-            malformed += moved.malformed
+    def _move(self, source: bytes) -> due.Moved | None:
+        """Move one batch; None: somebody spoiled the key, which must not keep the others waiting."""
+        try:
             moved = due.promote(self._link, source, milliseconds=self._milliseconds)
-        malformed += moved.malformed
-        if malformed:
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            log.warning("the poller could not look", extra={"source": source, "error": str(error)})
+            return None
+        if moved.malformed:
             log.error(
-                "no jobs: set aside in the dead set", extra={"count": malformed, "source": source}
+                "no jobs: set aside in the dead set",
+                extra={"count": moved.malformed, "source": source},
             )
-        return moved.next_due
+        return moved

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from qik_core.capsule import Capsule
 from qik_core.context import Context
 from qik_core.courier import Courier
 from qik_core.crew import Crew
@@ -78,6 +80,7 @@ class Engine:
         *,
         size: int = 4,
         queues: Sequence[str] = ("default",),
+        capsules: Mapping[str, Sequence[str]] | None = None,
         beats: bool = False,
         timeout: float = 0.5,
     ) -> None:
@@ -89,13 +92,23 @@ class Engine:
             self._links.append(Link(url, timeout=timeout))
             return self._links[-1]
 
-        def crew(ring: Callable[[], None]) -> Crew:
-            return Crew(jobs.process, [lambda field: None] * size, ring)
+        served = {"default": queues, **(capsules or {})}
 
-        self.courier = Courier(self._store, link, crew, lambda: list(queues), self._changed)
+        def made(ring: Callable[[], None]) -> list[Capsule]:
+            return [
+                Capsule(
+                    name,
+                    Crew(jobs.process, [lambda field: None] * size, ring),
+                    partial(list, names),
+                    dict.fromkeys(names, 1),
+                )
+                for name, names in served.items()
+            ]
+
+        self.courier = Courier(self._store, link, made, self._changed)
         self.heartbeat = Heartbeat(self.courier, link, LIMITS, self._candidate, {})
         self.courier.register()
-        self.courier.crew.start()
+        self.courier.capsules.start()
         self._threads = [threading.Thread(target=self.courier.run, daemon=True)]
         if beats:
             self._threads.append(threading.Thread(target=self.heartbeat.run, daemon=True))
@@ -116,8 +129,7 @@ class Engine:
         self.courier.leave()
         for link in self._links:
             link.close()
-        os.close(self.courier._bell)
-        os.close(self.courier._rope)
+        self.courier._bell.close()
 
     def _store(self) -> WorkerStore:
         return WorkerStore(f"host:1:{os.urandom(4).hex()}", LIMITS, self._candidate)

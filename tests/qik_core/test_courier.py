@@ -122,7 +122,7 @@ def test_a_superseded_job_is_not_started_and_a_superseded_run_is_asked_to_stop(
     rig.edge(*range(1000, 1500))
     eventually(lambda: drained(rig))
     jobs.slow(1)
-    engine.courier._pace.stuck = lambda: False  # type: ignore[method-assign] # no handing back meanwhile
+    next(iter(engine.courier.capsules)).pace.stuck = lambda: False  # type: ignore[method-assign] # no handing back meanwhile
     rig.edge(1, 2, 3)
     eventually(lambda: jobs.runs[1] and len(engine.courier.snapshot()[0]) == 3)
     fields = {job.raw: field for field, job in engine.courier.held.items()}

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 
 import pytest
 
+from qik_core.capsule import Capsule, Capsules
+from qik_core.crew import Crew
 from qik_core.heartbeat import Ticker, Watch, process_info, resident_kb
 from qik_core.shared import Shared, clock
 from tests.faultproxy import FaultProxy, is_script
@@ -110,11 +110,21 @@ def test_a_beat_says_what_sidekiqs_pages_want_to_know(rig: Rig, jobs: Jobs, star
 
 
 def test_what_a_process_tells_of_itself_is_all_that_sidekiqs_web_reads() -> None:
-    info = process_info("shop", ["high", "low"], {"high": 2, "low": 1}, 10, "0.1.0")
+    high, low = (
+        Capsule(name, Crew(Jobs().process, [print] * 5, print), list, weights, "weighted")
+        for name, weights in (("default", {"high": 2, "low": 1}), ("slow", {"low": 1}))
+    )
+    info = process_info("shop", Capsules([high, low]), "0.1.0")
     needed = {"hostname", "started_at", "pid", "tag", "concurrency", "queues", "weights", "labels"}
 
     assert needed <= info.keys()
-    assert info["weights"] == [{"high": 2, "low": 1}]
+    assert info["weights"] == [{"high": 2, "low": 1}, {"low": 1}]
+    assert (info["concurrency"], info["queues"]) == (10, ["high", "low"])
+    assert info["capsules"] == {
+        "default": {"concurrency": 5, "mode": "weighted", "weights": {"high": 2, "low": 1}},
+        "slow": {"concurrency": 5, "mode": "weighted", "weights": {"low": 1}},
+    }
+    assert info["embedded"] is False
     assert resident_kb() > 1000
 
 
@@ -130,7 +140,7 @@ def test_a_job_whose_bytes_are_no_text_does_not_keep_the_process_from_beating(
 
     engine = start(jobs=Waits())
     rig.raw.lpush("queue:default", b"\xff\x00\xfe")
-    eventually(engine.courier.crew.running)
+    eventually(engine.courier.capsules.running)
     engine.heartbeat.beat()
     gate.set()
 
@@ -205,40 +215,25 @@ def test_a_fenced_process_learns_it_from_its_beat(rig: Rig, jobs: Jobs, start: S
     assert not rig.raw.zscore("qik:alive", before)
 
 
-@pytest.fixture
-def told() -> Iterator[list[int]]:
-    """The signals that this process was sent."""
-    numbers: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        numbers.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTSTP, signal.SIGTERM)}
-    yield numbers
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def test_buttons_of_sidekiqs_web_arrive_as_signals_one_a_beat(
-    rig: Rig, start: Start, told: list[int]
-) -> None:
-    engine = start()
+def test_buttons_of_sidekiqs_web_arrive_one_a_beat(rig: Rig, start: Start) -> None:
+    engine, told = start(), []
+    engine.heartbeat.on_beat = lambda beat: told.append(beat.signal)
     rig.raw.lpush(f"{engine.identity}-signals", "TSTP", "rm -rf", "TERM")
     for _ in range(4):
         engine.heartbeat.beat()
 
-    eventually(lambda: told == [signal.SIGTSTP, signal.SIGTERM])
+    assert told == ["TSTP", "rm -rf", "TERM", ""]
 
 
 def test_a_beat_passes_on_that_somebody_asks_for_a_roll(rig: Rig, start: Start) -> None:
     engine, asked = start(), []
-    engine.heartbeat.on_roll = lambda: asked.append(1)
+    engine.heartbeat.on_beat = lambda beat: asked.append(beat.roll)
     engine.heartbeat.beat()
-    assert asked == []
+    assert asked == [False]
     rig.store.ask_for_roll()
     engine.heartbeat.beat()
 
-    assert asked == [1]
+    assert asked == [False, True]
 
 
 def test_ticks_go_on_by_themselves() -> None:
@@ -323,4 +318,6 @@ def test_garbage_among_the_processes_hides_no_lost_one(
 
 
 def test_the_process_id_is_of_this_process() -> None:
-    assert process_info("", [], {}, 1, "")["pid"] == os.getpid()
+    alone = Capsule("default", Crew(Jobs().process, [print], print), list, {"default": 1})
+
+    assert process_info("", Capsules([alone]), "")["pid"] == os.getpid()

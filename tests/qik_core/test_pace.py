@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qik_core.pace import Pace
+from qik_core.pace import Pace, Patience
 from qik_core.store.push import MOST
 
 
@@ -97,14 +97,15 @@ def test_an_exchange_without_runs_changes_nothing(pace: Pace, crew: Crew) -> Non
     assert pace.want() == before
 
 
-def test_a_result_waits_from_when_it_came_until_the_exchange(pace: Pace, clock: Clock) -> None:
-    pace.result()
+def test_a_result_waits_from_when_it_came_until_the_exchange(clock: Clock) -> None:
+    patience = Patience(clock)
+    patience.result()
     clock.at += 0.004
-    pace.result()  # a second one does not start the wait anew
+    patience.result()  # a second one does not start the wait anew
     clock.at += 0.004
-    assert pace.waited(clock.at) == pytest.approx(0.008)
-    pace.exchanged()
-    assert pace.waited(clock.at) == 0.0
+    assert patience.waited(clock.at) == pytest.approx(0.008)
+    patience.exchanged()
+    assert patience.waited(clock.at) == 0.0
 
 
 def test_what_waits_for_100_ms_and_is_not_started_is_stuck(
@@ -142,14 +143,3 @@ def test_after_being_stuck_only_idle_threads_ask(pace: Pace, crew: Crew, clock: 
     assert pace.stuck()
     crew.pocket.clear()
     assert pace.want() == 0
-
-
-def test_the_courier_sleeps_until_what_comes_first(pace: Pace, crew: Crew, clock: Clock) -> None:
-    crew.looked_at = clock.at
-    assert pace.pause(0.8, 0.01, pending=False) == pytest.approx(0.8)
-    crew.pocket.append(1)
-    assert pace.pause(0.8, 0.01, pending=False) == pytest.approx(0.05)
-    pace.result()
-    assert pace.pause(0.8, 0.01, pending=True) == pytest.approx(0.01)
-    clock.at += 5
-    assert pace.pause(0.8, 0.01, pending=True) == 0.0

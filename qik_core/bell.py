@@ -1,0 +1,56 @@
+"""What wakes a courier that sleeps: its own job threads, and pushes to queues that it found empty."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from typing import Any, Final
+
+from qik_core.store.link import Link
+from qik_core.store.worker import WorkerStore
+
+_SLEEP: Final = 2  # seconds of one blocking pop of wake-up tokens
+
+
+class Bell:
+    """A pipe that threads of this process ring, and a connection that blocks until a push sends a token."""
+
+    def __init__(self, sleeper: Link) -> None:
+        self._sleeper = sleeper
+        self._asleep = False
+        self._hears, self._rope = os.pipe()
+        os.set_blocking(self._rope, False)
+
+    def ring(self) -> None:
+        """Wake the courier. For any thread."""
+        with contextlib.suppress(BlockingIOError):  # it rings already
+            os.write(self._rope, b"!")
+
+    def ask(self, store: WorkerStore) -> None:
+        """Let a push wake us. Raises StoreError."""
+        if not self._asleep:
+            store.sleep(self._sleeper, _SLEEP)
+            self._asleep = True
+
+    def wait(self, seconds: float) -> tuple[bool, bool]:
+        """Sleep at most so long; returns whether a thread rang, and whether a push did. Raises StoreError."""
+        watched: list[Any] = [self._hears, self._sleeper] if self._asleep else [self._hears]
+        ready, _, _ = select.select(watched, (), (), seconds)
+        rang, token = self._hears in ready, False
+        if rang:
+            os.read(self._hears, 4096)
+        if self._sleeper in ready:
+            self._asleep = False
+            token = self._sleeper.receive() is not None
+        return rang, token
+
+    def forget(self) -> None:
+        """Redis cannot be reached: nothing that was asked for will come."""
+        self._asleep = False
+        self._sleeper.close()
+
+    def close(self) -> None:
+        """Let go of the pipe. Nobody may ring any more."""
+        os.close(self._hears)
+        os.close(self._rope)
