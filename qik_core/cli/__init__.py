@@ -22,6 +22,7 @@ COMMANDS: Final = {
         "work",
         "Run everything for development: a server, a database, a worker, the reconcilers.",
     ),
+    "doctor": ("look", "Examine Redis, the settings and the application; say what is wrong."),
     "enqueue": ("push", "Push one job."),
     "status": ("look", "Print queues with their sizes, processes and the epoch."),
     "work": ("work", "Run jobs."),

@@ -1,13 +1,25 @@
-"""`qik config` and `qik status`: commands that look and change nothing."""
+"""`qik config`, `qik status` and `qik doctor`: commands that look and change nothing."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any
+import sys
+from typing import Any, Final
 
 import click
 
+from qik_core import doctor as rules
 from qik_core.cli import base
+from qik_core.doctor import Finding, Severity, app_broken, no_jobs
+from qik_core.errors import QikError
+from qik_core.middleware import name_of
+from qik_core.settings import Settings, current
+from qik_core.store.inspection import Facts, inspect
+from qik_core.store.link import Link
+from qik_core.store.overview import overview
+
+_COLOURS: Final = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: None}
 
 
 @click.command()
@@ -38,9 +50,6 @@ def config(app: str | None, redis_url: str | None, *, as_json: bool) -> None:
 @base.as_json
 def status(redis_url: str | None, *, as_json: bool) -> None:
     """Print queues with their sizes, processes and the epoch."""
-    from qik_core.store.link import Link
-    from qik_core.store.overview import overview
-
     settings = base.load_settings(redis_url=redis_url)
     seen = base.within(
         base.ANSWER, lambda: overview(Link(settings.redis)), settings.masked()["redis"]
@@ -59,6 +68,89 @@ def status(redis_url: str | None, *, as_json: bool) -> None:
     sets = ("scheduled", "retries", "dead", "processed", "failed")
     click.echo(" · ".join(f"{name} {seen[name]:,}" for name in sets))
     click.echo(f"epoch {seen['epoch'] or 'none: nothing was ever pushed here, or Redis lost it'}")
+
+
+@click.command()
+@base.app
+@base.redis_url
+@base.as_json
+def doctor(app: str | None, redis_url: str | None, *, as_json: bool) -> None:
+    """Examine Redis, the settings and the application; say what is wrong.
+
+    With an application, also whether it can be imported and defines jobs. Exit code 1 when something is wrong.
+    """
+    settings = base.load_settings(app=app, redis_url=redis_url)
+    jobs, of_app = _application(settings.app)
+    settings = current()  # the application may have configured itself
+    facts = base.within(
+        base.ANSWER, lambda: inspect(Link(settings.redis)), str(settings.masked()["redis"])
+    )
+    findings = [*of_app, *rules.examine(facts, settings)]
+    report = _report(facts, settings, jobs)
+    if as_json:
+        rows = [dataclasses.asdict(each) for each in findings]
+        click.echo(json.dumps({"findings": rows, **report}, indent=2))
+    else:
+        _print_report(findings, report)
+    if any(each.severity is not rules.Severity.NOTE for each in findings):
+        sys.exit(base.FINDING)
+
+
+def _application(app: str | None) -> tuple[list[str], list[Finding]]:
+    """Import the application; return the names of its jobs, and what is wrong with it."""
+    from qik_core import application, registry
+
+    if app is None:
+        return [], []
+    try:
+        application.load(app)
+    except QikError as error:
+        return [], [app_broken(str(error))]
+    names = sorted(registry.names())
+    return names, [] if names else [no_jobs(app)]
+
+
+def _report(facts: Facts, settings: Settings, jobs: list[str]) -> dict[str, Any]:
+    """Return what was seen beside the findings, as JSON has it."""
+    server = facts.server
+    return {
+        "server": {
+            "kind": server.kind,
+            "version": ".".join(map(str, server.version)),
+            "maxmemory_policy": server.policy,
+            "round_trip_ms": round(facts.round_trip * 1000, 3),
+            "clock_skew_seconds": round(facts.skew, 3),
+        },
+        "processes": [each.identity for each in facts.workers if each.ours],
+        "ruby_processes": [each.identity for each in facts.workers if not each.ours],
+        "queues": facts.queues,
+        "counts": facts.counts,
+        "client_middleware": [name_of(each) for each in settings.client_middleware],
+        "server_middleware": [name_of(each) for each in settings.server_middleware],
+        "settings": dict(settings.origins),
+        "app": settings.app,
+        "jobs": jobs,
+    }
+
+
+def _print_report(findings: list[Finding], report: dict[str, Any]) -> None:
+    for each in findings:
+        click.secho(f"{each.severity:8} {each.check:13} {each.what}", fg=_COLOURS[each.severity])
+        click.echo(f"{'':23}→ {each.remedy}")
+    server = report["server"]
+    trip = f"round trip {server['round_trip_ms']:g} ms, clock {server['clock_skew_seconds']:+g} s"
+    click.echo(f"server             {server['kind']} {server['version']}, {trip}")
+    click.echo(
+        f"processes          {len(report['processes'])} of ours, {len(report['ruby_processes'])} of Ruby's"
+    )
+    for chain in ("client_middleware", "server_middleware"):
+        click.echo(f"{chain.replace('_', ' '):18} {' → '.join(report[chain]) or 'none'}")
+    origins = ", ".join(
+        f"{name} from {origin}" for name, origin in sorted(report["settings"].items())
+    )
+    click.echo(f"settings           {origins or 'all defaults'}")
+    click.echo(f"app                {report['app'] or 'none named'}, {len(report['jobs'])} jobs")
+    click.echo("nothing is wrong" if not findings else f"{len(findings)} findings")
 
 
 def _plain(value: Any) -> Any:
