@@ -48,14 +48,16 @@ def running() -> asyncio.AbstractEventLoop | None:
 _warned = False
 
 
-def warn_in_loop(call: str, remedy: str) -> None:
-    """Warn, once per process, that a blocking call is made where an event loop runs."""
+def warn_in_loop(call: str, remedy: str, level: int = 3) -> None:
+    """Warn, once per process, that a blocking call is made where an event loop runs; `level` as in `warnings.warn`."""
     global _warned  # noqa: PLW0603 - once per process
     if _warned or running() is None:
         return
     _warned = True
     warnings.warn(
-        f"{call} blocks the event loop while Redis answers: {remedy}", RuntimeWarning, stacklevel=3
+        f"{call} blocks the event loop while Redis answers: {remedy}",
+        RuntimeWarning,
+        stacklevel=level,
     )
 
 

@@ -26,9 +26,9 @@ from qik_core.plan import Plan
 from qik_core.results import Advanced, BulkResult, Code, Dirtied, Duplicate, Enqueued, Push, Refused
 from qik_core.settings import Settings, Wire
 from qik_core.settings import current as current_settings
+from qik_core.shapes import BATCH
 from qik_core.store import Epoch, Store
 
-BATCH: Final = 1_000
 _LARGEST_BATCH: Final = 100_000
 _CALL_ONLY: Final = frozenset({"jid", "wait", "wait_until", "jitter"})
 
@@ -133,8 +133,7 @@ class Client:
             ArgumentError: an item cannot travel.
             NotEnqueued, OutcomeUnknown: see there; about one chunk of at most 500 jobs.
         """
-        _check_bulk(definition.name, rows, plan)
-        answers = Answers()
+        answers, rows = Answers(), checked(rows, plan, definition.name)
         for batch in batches(rows, batch_size, definition.name):
             start = len(answers.codes)
             try:
@@ -313,26 +312,32 @@ def batches(rows: Iterable[Sequence[Any]], size: int, name: str) -> Iterator[lis
     """Yield the rows of a bulk, `size` at a time.
 
     Raises:
-        ArgumentError: a size that cannot be, or what are no rows.
+        ArgumentError: a size that cannot be.
     """
     if type(size) is not int or not 1 <= size <= _LARGEST_BATCH:
         raise ArgumentError(f"{name}: batch_size is {size!r:.40}: use 1 to {_LARGEST_BATCH:,}")
-    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
-        raise ArgumentError(
-            f"{name}: perform_bulk was given a {strict.named(type(rows))}: use an iterable of tuples, as in [(1,), (2,)]"
-        )
     left = iter(rows)
     while batch := list(islice(left, size)):
         yield batch
 
 
-def _check_bulk(name: str, rows: object, plan: Plan) -> None:
+def checked(rows: Iterable[Sequence[Any]], plan: Plan, name: str) -> Iterable[Sequence[Any]]:
+    """Return the rows of a bulk.
+
+    Raises:
+        ArgumentError: they are none, or the plan cannot be that of many jobs.
+    """
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise ArgumentError(
+            f"{name}: perform_bulk was given a {strict.named(type(rows))}: use an iterable of tuples, as in [(1,), (2,)]"
+        )
     if plan.jid is not None:
         raise ArgumentError(f"{name}: one jid cannot be that of many jobs: leave it out")
     if plan.dues is not None and isinstance(rows, Sized) and len(rows) != len(plan.dues):
         raise ArgumentError(
             f"{name}: at has {len(plan.dues):,} times for {len(rows):,} rows: give one for each, or one for all"
         )
+    return rows
 
 
 def _check_sizes(name: str, payloads: Sequence[bytes]) -> None:

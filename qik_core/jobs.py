@@ -10,23 +10,35 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, Unpack, overload
 
 from qik_core import options, registry
 from qik_core.arguments import Arguments
-from qik_core.calls import Aio, P, PerformAsync, PerformAt, PerformBulk, PerformIn, Pusher, Set
+from qik_core.calls import Pusher
 from qik_core.context import Context
 from qik_core.definition import Definition, Rules, define
+from qik_core.doors import (
+    AfterCommit,
+    Aio,
+    PerformAsync,
+    PerformAt,
+    PerformBulk,
+    PerformIn,
+    PerformInline,
+    Set,
+)
 from qik_core.errors import DefinitionError, QikError
 from qik_core.options import Options
 from qik_core.outcomes import Discard, Outcome
 from qik_core.payload import Payload
+from qik_core.shapes import P
 
 T = TypeVar("T")
+R = TypeVar("R")
 _OWN = frozenset({"name", "aliases"})  # never inherited: they are one class's
 
 
@@ -43,8 +55,10 @@ class Job:
     perform_in = PerformIn()
     perform_at = PerformAt()
     perform_bulk = PerformBulk()
+    perform_inline = PerformInline()
     set = Set()
     aio = Aio()
+    after_commit = AfterCommit()
 
     @classmethod
     def retry_in(
@@ -85,7 +99,7 @@ class Job:
         registry.register(cls.definition)
 
 
-class FunctionJob(Pusher[P], Generic[P, T]):
+class FunctionJob(Pusher[P, R], Generic[P, T, R]):
     """A function as a job. Called, it is the function; its other calls push it."""
 
     __slots__ = ("__wrapped__", "definition")
@@ -106,10 +120,25 @@ class FunctionJob(Pusher[P], Generic[P, T]):
         return f"<job {self.definition.name}>"
 
 
+class _Deco(Protocol):
+    """`@job(...)`, before it has its function."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> FunctionJob[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(self, function: Callable[P, T], /) -> FunctionJob[P, T, T]: ...
+
+
 @overload
-def job(function: Callable[P, T], /) -> FunctionJob[P, T]: ...
+def job(
+    function: Callable[P, Coroutine[Any, Any, R]], /
+) -> FunctionJob[P, Coroutine[Any, Any, R], R]: ...
 @overload
-def job(**given: Unpack[Options]) -> Callable[[Callable[P, T]], FunctionJob[P, T]]: ...
+def job(function: Callable[P, T], /) -> FunctionJob[P, T, T]: ...
+@overload
+def job(**given: Unpack[Options]) -> _Deco: ...
 def job(function: Any = None, /, **given: Any) -> Any:
     """Make a job of a function: `@job` or `@job(queue="mail")`, with the options of a `Job` class.
 

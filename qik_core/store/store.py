@@ -112,6 +112,10 @@ class Store:
         missing: int = self.links.run("audit", names)
         return missing
 
+    def count(self, name: str, number: int) -> None:
+        """Add to a total that is kept for people; raises StoreError."""
+        self.links.run("count", (), (name, number))
+
     def ask_for_roll(self) -> None:
         """Ask whoever walks next to do so; raises StoreError."""
         self.links.call("SET", keys.ROLL, "1", "EX", 300)
