@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qik_core.client import Client as Client
     from qik_core.client import push as push
     from qik_core.context import Context as Context
+    from qik_core.embedding import EmbeddedWorker as EmbeddedWorker
     from qik_core.errors import ArgumentError as ArgumentError
     from qik_core.errors import Cancelled as Cancelled
     from qik_core.errors import DefinitionError as DefinitionError
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "client": ("Client", "push"),
+    "embedding": ("EmbeddedWorker",),
     "errors": (
         "ArgumentError",
         "Cancelled",

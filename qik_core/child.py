@@ -89,8 +89,9 @@ class Child:
         start(Ticker(self._shared, min(0.2, self._settings.heartbeat / 4)).run, "ticker")
         self._install_signals()
         start(self._watch_parent, "life")
+        self._worker.prepare()
         self._shared.state = State.READY
-        self._worker.start(lambda: signal.SIGTERM in self._told)
+        self._worker.begin(lambda: signal.SIGTERM in self._told)
         self._obey()
 
     def _take_identity(self, identity: str) -> None:

@@ -5,6 +5,7 @@ QikError
 ├── SettingsError        a setting that cannot work; says where it came from
 ├── ArgumentError        an argument that cannot travel; raised before anything is written
 ├── HookFailed           a function for the event startup raised; the worker does not start
+├── WorkerRunning        this process has an embedded worker already
 ├── UnknownJob           no imported module defines a job of this name
 ├── MalformedPayload     bytes found in Redis that are not a job
 ├── FilterError          a filter over jobs that cannot be read
@@ -43,6 +44,10 @@ class ArgumentError(QikError, TypeError):
 
 class HookFailed(QikError):
     """A function for the event startup raised. The worker does not start; the cause is what was raised."""
+
+
+class WorkerRunning(QikError):
+    """This process has an embedded worker already: there is one at a time."""
 
 
 class UnknownJob(QikError):

@@ -25,6 +25,7 @@ from qik_core.context import Context
 from qik_core.courier import Courier
 from qik_core.crew import Crew, Marker
 from qik_core.deadlines import Deadlines
+from qik_core.doctor import check_boot
 from qik_core.errors import HookFailed, StoreError
 from qik_core.heartbeat import Heartbeat, process_info
 from qik_core.hooks import Event
@@ -75,7 +76,7 @@ def new_identity() -> str:
 
 
 class Worker:
-    """The parts of one worker. `start`, then `quiet` if wanted, `close`, `leave`; each once."""
+    """The parts of one worker. `prepare`, `begin`, then `quiet` if wanted, `close`, `leave`; each once."""
 
     def __init__(self, settings: Settings, site: Site) -> None:
         self._settings = settings
@@ -105,18 +106,29 @@ class Worker:
 
     # --- the life ------------------------------------------------------------------
 
-    def start(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Take a place in Redis, waiting for it until `stopped`, and begin to work.
+    @property
+    def shutdown(self) -> float:
+        """How long running jobs may take to end, seconds."""
+        return self._settings.shutdown
+
+    def prepare(self) -> None:
+        """Look at the server, if it answers, and tell of the startup.
 
         Raises:
-            HookFailed: a function for the event startup raised; nothing was started.
+            SettingsError: jobs would be lost there; the worker must not begin.
+            HookFailed: a function for the startup raised; likewise.
         """
+        with contextlib.suppress(StoreError):
+            check_boot(self._settings)
         try:
             hooks.fire(Event.STARTUP)
         except BaseException as error:
             raise HookFailed(
                 f"a function for the event startup raised {type(error).__name__}: {error}"
             ) from error
+
+    def begin(self, stopped: Callable[[], bool]) -> None:
+        """Take a place in Redis, waiting for it until `stopped`, and begin to work."""
         if not self._register(stopped):
             return
         self.courier.capsules.start()
@@ -144,6 +156,8 @@ class Worker:
         """Finish what ends until `deadline` (monotonic) and hand back what has not started; says whether nothing runs."""
         self.quiet()
         self._life.tell(Event.SHUTDOWN)
+        if not self._threads:
+            return True
         self.courier.close()
         closed = self.courier.closed
         while not closed.wait(0.05) and time.monotonic() < deadline and not in_haste():
@@ -154,8 +168,9 @@ class Worker:
         """Stop beating; say goodbye if nothing is held any more; tell of the exit, waiting until `deadline` at most."""
         self._heartbeat.stop()
         if self.courier.closed.is_set() and self._threads:
+            until = time.monotonic() + _GOODBYE
             for thread in self._threads:
-                thread.join(_GOODBYE)
+                thread.join(max(until - time.monotonic(), 0.0))
             with contextlib.suppress(StoreError):  # others find what is left
                 self.courier.leave()
         ended = self._life.tell(Event.EXIT)
@@ -249,6 +264,8 @@ class Worker:
         pause, said = 0.05, False
         while not stopped():
             try:
+                if said:  # it did not answer when this process was prepared
+                    check_boot(self._settings)
                 self.courier.register()
             except StoreError as error:
                 if not said:
