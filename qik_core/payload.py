@@ -22,6 +22,8 @@ Until: TypeAlias = Literal["success", "start"]
 
 DIGEST: Final = 22
 """Characters of a digest: 16 bytes as base64url without padding."""
+MALFORMED: Final = "qik:malformed"
+"""The class of an envelope around bytes that are no job."""
 
 _HEADER = re.compile(
     rb'\{"qik":"([\w-]+)","jid":"([\w-]{1,64})","queue":"([\w.:-]{1,128})",', re.ASCII

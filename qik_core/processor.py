@@ -28,7 +28,7 @@ from qik_core.errors import (
 )
 from qik_core.middleware import ServerMiddleware
 from qik_core.options import LEVELS
-from qik_core.payload import Payload, Unique, header, new_jid
+from qik_core.payload import MALFORMED, Payload, Unique, header, new_jid
 from qik_core.store.exchange import Done, Fetched, Kind, Other, Outcome
 from qik_core.store.keys import is_queue
 
@@ -116,7 +116,7 @@ class Processor:
 
     def _before(self, job: Fetched, payload: Payload) -> Outcome | None:
         """Return the outcome of a job that is over before it begins."""
-        if payload.class_name == retry.MALFORMED:  # somebody wanted it retried: it is no job still
+        if payload.class_name == MALFORMED:  # somebody wanted it retried: it is no job still
             return Other(job, Kind.DEAD, None, payload.jid, job.queue, payload.encode())
         if self.cancelled and payload.jid in self.cancelled:
             return _gone(job, payload, "cancelled")

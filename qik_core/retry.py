@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from qik_core.payload import Payload
+from qik_core.payload import MALFORMED, Payload
 
 MESSAGE: Final = 10_000
 """Characters of an error message that are kept."""
@@ -20,8 +20,6 @@ MANY: Final = 25
 DEATHS: Final = "deaths"
 """The field that counts the processes which died while they ran the job."""
 _ENOUGH: Final = 3
-MALFORMED: Final = "qik:malformed"
-"""The class of an envelope around bytes that are no job."""
 _UNKNOWN_FIRST: Final = 30.0
 _UNKNOWN_LONGEST: Final = 3600.0
 _UNKNOWN_FOR: Final = 86_400.0

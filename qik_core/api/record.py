@@ -14,8 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from qik_core.errors import MalformedPayload
-from qik_core.payload import Payload, Unique, encode_fields, header
-from qik_core.retry import MALFORMED
+from qik_core.payload import MALFORMED, Payload, Unique, encode_fields, header
 from qik_core.store import keys
 from qik_core.store.records import Claim
 
