@@ -17,6 +17,7 @@ USAGE: Final = 2
 NO_REDIS: Final = 4
 
 COMMANDS: Final = {
+    "cancel": ("act", "Cancel one job, wherever it is."),
     "config": ("look", "Print every setting, its value and where it came from."),
     "dev": (
         "work",
@@ -24,7 +25,11 @@ COMMANDS: Final = {
     ),
     "doctor": ("look", "Examine Redis, the settings and the application; say what is wrong."),
     "enqueue": ("push", "Push one job."),
+    "pause": ("act", "Stop fetching from a queue, in all processes."),
+    "quiet": ("act", "Let processes finish what they run and fetch no more."),
+    "resume": ("act", "Fetch from a paused queue again."),
     "status": ("look", "Print queues with their sizes, processes and the epoch."),
+    "stop": ("act", "Let processes stop as TERM does."),
     "work": ("work", "Run jobs."),
 }
 """Each command's module, and its help as it stands there."""
