@@ -1,0 +1,53 @@
+"""A worker looks at its server before it works there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from qik_core.embedded import Embedded
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+APP = "from qik_core import Job\n\nclass Noop(Job):\n    def perform(self) -> None: ...\n"
+
+
+def start(folder: Path, url: str, **environment: str) -> subprocess.Popen[str]:
+    (folder / "shop.py").write_text(APP)
+    return subprocess.Popen(
+        [sys.executable, "-m", "qik_core.cli", "work", "shop"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": url, **environment},
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_worker_refuses_a_server_that_may_evict_and_names_the_remedy(tmp_path: Path) -> None:
+    with Embedded(config={"maxmemory-policy": "volatile-ttl"}) as server:
+        worker = start(tmp_path, server.url)
+        _, said = worker.communicate(timeout=30)
+        assert worker.returncode == 1
+        assert "maxmemory-policy is volatile-ttl" in said
+        assert "maxmemory-policy noeviction" in said
+        assert "no worker can start" in said
+        with redis.Redis.from_url(server.url) as raw:
+            assert raw.scard("processes") == 0
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_a_worker_starts_where_it_is_told_to(tmp_path: Path, policy: str) -> None:
+    with Embedded(config={"maxmemory-policy": policy}) as server:
+        worker = start(tmp_path, server.url, QIK_ALLOW_EVICTION="true", QIK_HEARTBEAT="0.5")
+        with redis.Redis.from_url(server.url) as raw:
+            eventually(lambda: raw.scard("processes") == 1, 20)
+        worker.terminate()
+        _, said = worker.communicate(timeout=30)
+        assert worker.returncode == 0
+        assert ("allkeys-lru" in said) == (policy == "allkeys-lru")
+        assert "keeps nothing on disk" in said
