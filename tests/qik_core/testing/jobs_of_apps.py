@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from textwrap import dedent
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -11,6 +12,11 @@ from qik_core import Job, job
 
 done: list[Any] = []
 """What the jobs did."""
+
+
+def users(source: str) -> dict[str, str]:
+    """A user's project of one test module."""
+    return {"test_users.py": dedent(source)}
 
 
 def mails(entries: Iterable[Any]) -> list[str]:
