@@ -153,9 +153,12 @@ class Courier:
 
     def _gather(self) -> None:
         done = self.capsules.done
-        self._unsent += [
-            done.popleft() for _ in range(min(len(done), 2 * MOST - len(self._unsent)))
-        ]
+        ended = [done.popleft() for _ in range(min(len(done), 2 * MOST - len(self._unsent)))]
+        # A run that began before this process was fenced is nobody's any more: its job may run here again.
+        ours = [outcome for outcome in ended if outcome.job.field in self.held]
+        if dropped := len(ended) - len(ours):
+            log.warning("results from before the fence dropped", extra={"count": dropped})
+        self._unsent += ours
 
     def _wanted(self) -> tuple[Capsule, int]:
         """Return for which capsule to fetch and how many jobs."""
