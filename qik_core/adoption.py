@@ -5,15 +5,46 @@ They get our header here, and `adopt.lua` takes their locks before a thread gets
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from qik_core.definition import Definition
 from qik_core.errors import ArgumentError, MalformedPayload
 from qik_core.options import is_jid
 from qik_core.payload import Payload, new_jid
-from qik_core.store.exchange import Fetched
+from qik_core.store.exchange import Answer, Fetched, Status
+from qik_core.store.link import Arg, Link
+from qik_core.store.store import Candidate
+from qik_core.store.worker import Limits, WorkerStore
 
 _OURS = b'{"qik":"'
+
+
+class AdoptingStore(WorkerStore):
+    """The scripts of one process, which hands out no unique job without its lock."""
+
+    def __init__(
+        self,
+        identity: str,
+        limits: Limits,
+        candidate: Candidate,
+        find: Callable[[str], Definition | None],
+    ) -> None:
+        super().__init__(identity, limits, candidate)
+        self._find = find
+
+    def exchange(self, link: Link, sequence: int, call: Sequence[Arg]) -> Answer:
+        """Exchange, and adopt what came without a lock. If that fails, the re-sent exchange hands the same out again."""
+        answer = super().exchange(link, sequence, call)
+        wanted = [adopted(job, self._find) for job in foreign(answer.jobs)]
+        found = {job.field: job for job in wanted if job is not None}
+        if not found:
+            return answer
+        refused = self.adopt(link, list(found.values()))
+        if refused is None:
+            return replace(answer, status=Status.FENCED, jobs=())
+        jobs = [found.get(job.field, job) for job in answer.jobs if job.field not in refused]
+        return replace(answer, jobs=jobs, superseded=answer.superseded + len(refused))
 
 
 def foreign(jobs: Iterable[Fetched]) -> list[Fetched]:

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Final
 
 from qik_core import hooks, logs, registry
+from qik_core.adoption import AdoptingStore
 from qik_core.capsule import Capsule
 from qik_core.context import Context
 from qik_core.courier import Courier
@@ -191,7 +192,7 @@ class Worker:
     def _new_store(self) -> WorkerStore:
         identity = new_identity()
         self._site.identified(identity)
-        return WorkerStore(identity, self._limits, self._candidate)
+        return AdoptingStore(identity, self._limits, self._candidate, registry.find)
 
     def _link(self) -> Link:
         link = Link(self._settings.redis, timeout=max(0.5, min(2.0, self._limits.heartbeat)))
