@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -72,21 +72,28 @@ class Fleet(Shop):
         return worker
 
     def tell(self, definition: Definition, numbers: Iterable[int]) -> Counter[Code]:
-        """Push jobs from this process."""
+        """Push jobs that take a number, from this process."""
         codes: Counter[Code] = Counter()
         rows = [(number,) for number in numbers]
-        unique = definition.unique
         for start in range(0, len(rows), 500):
-            built = definition.build(rows[start : start + 500], time.time())
-            chunk = Chunk(
-                queue="default",
-                jids=built.jids,
-                payloads=built.payloads,
-                digests=built.digests if unique else None,
-                seconds=unique.seconds if unique else 0,
-            )
-            codes.update(self._store.push(chunk).codes)
+            codes.update(self.push_rows(definition, rows[start : start + 500]))
         return codes
+
+    def push_rows(
+        self, definition: Definition, rows: Sequence[tuple[object, ...]], *, delay: float = 0.0
+    ) -> Sequence[Code]:
+        """Push one chunk from this process. Raises StoreError."""
+        built = definition.build(rows, time.time(), due=[0.0] * len(rows) if delay else None)
+        unique = definition.unique
+        chunk = Chunk(
+            queue="default",
+            jids=built.jids,
+            payloads=built.payloads,
+            digests=built.digests if unique else None,
+            seconds=unique.seconds if unique else 0,
+            delays=[delay] * len(rows) if delay else None,
+        )
+        return self._store.push(chunk).codes
 
     def evidence(self) -> list[Run]:
         """Return every line of every process."""
