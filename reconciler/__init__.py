@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from qik_core import commits
+
 if TYPE_CHECKING:
     from reconciler.definition import Options as Options
     from reconciler.definition import Reconciler as Reconciler
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from reconciler.report import Report as Report
     from reconciler.tables import include_name as include_name
     from reconciler.tables import include_object as include_object
+
+# The seam of `Job.after_commit`, which needs to know SQLAlchemy's sessions: loaded when it is first used.
+commits.fill(lambda: import_module("reconciler.after_commit"))
 
 _HOMES = {
     "definition": ("Options", "Reconciler"),

@@ -164,6 +164,7 @@ class Postgres:
             "synchronous_commit": "off",
             "full_page_writes": "off",
             "max_connections": "100",
+            "max_prepared_transactions": "4",
             "shared_buffers": "64MB",
         }
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
