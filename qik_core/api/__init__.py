@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from qik_core.api.acts import Act, Acted, Tally
 from qik_core.api.cancelling import Cancelled, cancel
-from qik_core.api.filters import KEYS, Filter, Term
+from qik_core.api.filters import Filter, Term
 from qik_core.api.numbers import History, QueueStats, Stats
 from qik_core.api.processes import Process, ProcessSet, Signal, Work, WorkSet
 from qik_core.api.record import JobRecord, Location, State
@@ -31,7 +31,6 @@ from qik_core.api.sets import (
 )
 
 __all__ = [
-    "KEYS",
     "Act",
     "Acted",
     "BuriedByHand",

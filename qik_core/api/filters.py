@@ -103,7 +103,9 @@ def _checked(key: str | None, value: str, *, negated: bool) -> Term:
     if not bare:
         raise FilterError(f"{key}: has no value: write {key}:…, without a blank between")
     if key == "state" and bare not in set(State):
-        raise FilterError(f"there is no state {bare!r:.80}{did_you_mean(bare, State)}")
+        raise FilterError(
+            f"there is no state {bare!r:.80}{did_you_mean(bare, [each.value for each in State])}"
+        )
     return Term(key, bare, negated)
 
 

@@ -137,6 +137,5 @@ def _latency(queue: numbers.QueueNumbers, now: float) -> float:
         where = Location(State.QUEUED, keys.queue(queue.name), queue.name)
         since = JobRecord.of(queue.oldest[1:], where).enqueued_at
     else:
-        text = queue.oldest.decode()
-        since = moment_of(float(text) if "." in text else int(text))
+        since = moment_of(float(queue.oldest))
     return max(now - since.timestamp(), 0.0) if since else 0.0

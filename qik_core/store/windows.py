@@ -9,6 +9,7 @@ others, between two windows.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,11 +74,17 @@ class ListReader:
         while (window := self._step()) is not None:
             yield window
 
-    def removed(self, raws: Collection[bytes]) -> None:
+    def removed(self, raws: Sequence[bytes]) -> None:
         """Take note that these of the last window are gone, so that the next is lined up without a search."""
-        gone = set(raws)
-        self._seen = [raw for raw in self._seen if raw not in gone]
-        self._next = max(self._next - len(gone), 0)
+        gone = Counter(raws)
+        kept = []
+        for raw in reversed(self._seen):
+            if gone[raw]:
+                gone[raw] -= 1
+            else:
+                kept.append(raw)
+        self._seen = kept[::-1]
+        self._next = max(self._next - len(raws), 0)
 
     def _step(self) -> Window | None:
         at = max(self._next - 1, 0) if self._seen else self._next
@@ -96,6 +103,8 @@ class ListReader:
         """Return the index right behind what was seen last, given what stands at `at` now."""
         if not self._seen:
             return at
+        if raws and raws[0] == self._seen[-1]:  # as nearly always, and the only way among equal bytes
+            return at + 1
         seen = set(self._seen)
         behind = _behind(at, raws, seen)
         if behind == at + MOST or behind is None:

@@ -35,6 +35,6 @@ for _, name in ipairs(names) do
   reply[#reply + 1] = name
   reply[#reply + 1] = length
   reply[#reply + 1] = redis.call("SISMEMBER", K.paused, name)
-  reply[#reply + 1] = oldest:match('"enqueued_at":([%d.]+)}$') or "=" .. oldest
+  reply[#reply + 1] = oldest:match('"enqueued_at":(%d+%.?%d*)}$') or "=" .. oldest
 end
 return reply

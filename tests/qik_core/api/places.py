@@ -41,11 +41,11 @@ def name(number: int) -> str:
     return jid(number).decode()
 
 
-def record(where: Location = WHERE, score: float | None = None, **fields: Any) -> JobRecord:
+def record(**fields: Any) -> JobRecord:
     """A job with these fields, None leaving one out."""
     whole = {"jid": "j1", "queue": "default", "class": "Charge", "args": [7], **fields}
     kept = {key: value for key, value in whole.items() if value is not None}
-    return JobRecord.of(json.dumps(kept).encode(), where, score)
+    return JobRecord.of(json.dumps(kept).encode(), WHERE)
 
 
 def put(rig: Rig, place: str, *numbers: int, **rest: Any) -> None:
