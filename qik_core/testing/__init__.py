@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qik_core.testing.reals import Real as Real
     from qik_core.testing.reals import real as real
     from qik_core.testing.running import EnqueuedJob as EnqueuedJob
+    from qik_core.testing.transactions import commits as commits
 
 _HOMES = {
     "asserts": (
@@ -50,6 +51,7 @@ _HOMES = {
     "inlines": ("Inline", "inline"),
     "reals": ("Real", "real"),
     "running": ("EnqueuedJob",),
+    "transactions": ("commits",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

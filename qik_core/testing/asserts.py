@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from qik_core import client, options
-from qik_core.calls import Delay, Moment
 from qik_core.definition import Definition
 from qik_core.errors import ArgumentError
+from qik_core.shapes import Delay, Moment
 from qik_core.testing.modes import active, listed
 from qik_core.testing.running import EnqueuedJob
 

@@ -43,6 +43,8 @@ class Inline(Mode):
         self._store = MemoryStore(self._memory, self.name, self.perform)
         self.dropped: list[Dropped] = []
         """The jobs that expired, discarded themselves or were cancelled."""
+        self.failed: list[tuple[EnqueuedJob, BaseException]] = []
+        """The jobs that raised; a push after a commit, which must not raise, leaves its error only here."""
         self._performed: list[EnqueuedJob] = []
 
     @property
@@ -82,6 +84,9 @@ class Inline(Mode):
                 self.dropped.append(Dropped(job, "expired"))
                 return
             ended = runnable(job, self._loop.wait).perform()
+        except BaseException as error:
+            self.failed.append((job, error))
+            raise
         finally:
             self._memory.end(entry)
         if ended.again is not None:

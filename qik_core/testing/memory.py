@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from bisect import insort, insort_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -78,6 +79,8 @@ class Memory:
     now: Callable[[], float] = time.time
     superseded: int = 0
     """Copies that were dropped because another one held their key."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Totals that a server would keep for people."""
     _queued: list[Entry] = field(default_factory=list)
     """Of all queues, next to be fetched first."""
     _timed: list[Entry] = field(default_factory=list)
@@ -373,6 +376,10 @@ class MemoryStore(Store):
     def audit(self, queues: Iterable[str]) -> int:  # noqa: ARG002 - as above
         """Return 0: nobody deletes jobs behind a memory's back."""
         return 0
+
+    def count(self, name: str, number: int) -> None:
+        """Add to a total."""
+        self._memory.counts[name] += number
 
     def ask_for_roll(self) -> None:
         """Do nothing: no lock is here without its job."""

@@ -24,7 +24,7 @@ from qik_core.store import Store, keys
 from qik_core.store.due import promote, sources
 from qik_core.store.exchange import Done, Fetched, Kind, Other, Outcome, Status
 from qik_core.store.link import Link
-from qik_core.store.overview import overview
+from qik_core.store.records import Records
 from qik_core.store.store import Candidate
 from qik_core.store.windows import ListReader, SortedReader
 from qik_core.store.worker import Held, Limits, WorkerStore
@@ -63,7 +63,7 @@ class Real(Mode):
     def jobs(self) -> list[EnqueuedJob]:
         """The jobs on queues, next to be fetched first on each, then scheduled ones; retries are in `api.RetrySet`."""
         links = self._own.links
-        queues = self._queues()
+        queues = Records(self._own).queues()
         found = [
             EnqueuedJob.of(raw, name, None)
             for name in queues
@@ -93,7 +93,9 @@ class Real(Mode):
                 f"real() performs what it finds, as a worker does, not {name_of(job)} alone: leave it out, or use fake()"
             )
         with closing(Link(self.url)) as link:
-            worker = _Worker(link, self._candidate, lambda work, _: self._loop.wait(work))
+            worker = _Worker(
+                link, Records(self._own), self._candidate, lambda work, _: self._loop.wait(work)
+            )
             try:
                 done = worker.drain(most)
             finally:
@@ -107,14 +109,6 @@ class Real(Mode):
         self._server.start()
         self._own = self._open(current())
         self._own.look()  # it makes an epoch of birth 0, which holds nothing back at its start
-
-    def _queues(self) -> list[str]:
-        links = self._own.links
-        link = links.borrow()
-        try:
-            return list(overview(link)["queues"])
-        finally:
-            links.give(link)
 
     def _end(self) -> None:
         for store in self._stores:
@@ -132,6 +126,7 @@ class _Worker:
     """One worker process's conversation, one job at a time."""
 
     link: Link
+    records: Records
     candidate: Candidate
     wait: Callable[[Coroutine[Any, Any, Any], Any], Any]
     failures: list[Failure] = field(default_factory=list)
@@ -169,11 +164,10 @@ class _Worker:
         outcomes: list[Outcome] = []
         count = 0
         while True:
-            queues = self._promote()
-            jobs = self._exchange(outcomes, queues)
-            if not jobs:
+            jobs = self._exchange(outcomes)
+            if not jobs and not self._promote():
                 return count
-            if count == most:
+            if count + len(jobs) > most:
                 self._store.give_back(self.link, jobs)
                 raise Unending(
                     f"drain has performed {most:,} jobs and there are more: jobs that push themselves have no end"
@@ -186,16 +180,18 @@ class _Worker:
         self._store.leave(self.link, self._queues())
 
     def _queues(self) -> list[str]:
-        return list(overview(self.link)["queues"]) or ["default"]
+        return self.records.queues() or ["default"]
 
-    def _promote(self) -> list[str]:
-        queues = self._queues()
-        for source in sources(queues):
+    def _promote(self) -> bool:
+        """Move what is due to its queues; tells whether there was anything."""
+        moved = False
+        for source in sources(self._queues()):
             while promote(self.link, source).jobs:
-                pass
-        return self._queues()
+                moved = True
+        return moved
 
-    def _exchange(self, outcomes: Sequence[Outcome], queues: Sequence[str]) -> Sequence[Fetched]:
+    def _exchange(self, outcomes: Sequence[Outcome]) -> Sequence[Fetched]:
+        queues = self._queues()
         call = self._store.prepare(outcomes, queues, 1)
         for _ in range(_ASKS):
             answer = self._store.exchange(self.link, self._sequence + 1, call)
