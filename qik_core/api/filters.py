@@ -22,7 +22,7 @@ from qik_core.options import did_you_mean
 _TOKEN: Final = re.compile(
     r'\s*+(-?+)(?:([A-Za-z_]+):(?!:))?+("(?:[^"\\]|\\.)*"|[^\s"]\S*|(?=\s|$))', re.DOTALL
 )
-_PLAIN: Final = re.compile(r'[^\s"\-]\S*')
+_PLAIN: Final = re.compile(r'[^\s"\-:]\S*')
 _LONGEST: Final = 10_000
 
 

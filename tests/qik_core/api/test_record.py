@@ -31,11 +31,11 @@ def test_what_is_no_time_is_none(value: Any) -> None:
 
 
 def test_a_failed_job_shows_its_error_as_ruby_stores_it() -> None:
-    try:
+    with pytest.raises(KeyError) as caught:
         dict[str, int]()["missing"]
-    except KeyError as error:
-        payload = Payload.decode(foreign(backtrace=True))
-        job = JobRecord.of(failed(payload, error, SECONDS).encode(), WHERE, SECONDS)
+    payload = failed(Payload.decode(foreign(backtrace=True)), caught.value, SECONDS)
+
+    job = JobRecord.of(payload.encode(), WHERE, SECONDS)
 
     assert (job.error_class, job.error_message, job.retry_count) == ("KeyError", "'missing'", 0)
     assert job.failed_at == job.at == AT
