@@ -123,3 +123,15 @@ def test_a_job_that_no_class_of_ours_knows_waits_and_hinders_nobody(shop: Shop, 
     waiting = ruby("Sidekiq::RetrySet.new.first.item")
     assert waiting["class"] == "Billing::Unheard"
     assert "Billing::Unheard" in waiting["error_message"]
+
+
+def test_unique_jobs_that_ruby_pushes_twice_never_overlap_and_leave_no_lock(
+    shop: Shop, ruby: Ask, raw: redis.Redis
+) -> None:
+    jids = [ruby("Nap.perform_async(1)") for _ in range(2)]
+    shop.python()
+    eventually(lambda: raw.hget("qik:counts", "superseded") == b"1")
+    eventually(lambda: [note["jid"] for note in shop.notes("began")] == jids[:1])
+    shop.mend()
+    eventually(lambda: [note["jid"] for note in shop.notes("ran")] == jids[:1])
+    eventually(lambda: not [key for key in raw.scan_iter("qik:unique:*") if raw.hlen(key) > 1])

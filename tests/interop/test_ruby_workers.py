@@ -59,9 +59,14 @@ def test_a_bulk_push_of_ours_runs_in_ruby_once_each(shop: Shop) -> None:
 def test_a_job_of_ours_that_fails_in_ruby_is_retried_there(shop: Shop, ruby: Ask) -> None:
     shop.ruby()
     jid = jid_of(Fragile.set(queue="ruby").perform_async(1))
-    eventually(lambda: shop.ran("ruby")[jid] >= 2, 20)
+    eventually(lambda: ruby("Sidekiq::RetrySet.new.size") == 1)
+    assert ruby("Sidekiq::RetrySet.new.first.then { |j| [j.jid, j['error_class']] }") == [
+        jid,
+        "ArgumentError",
+    ]
     shop.mend()
-    eventually(lambda: shop.notes("mended", "ruby"), 30)
+    ruby("Sidekiq::RetrySet.new.first.reschedule(Time.now.to_f)")
+    eventually(lambda: [note["jid"] for note in shop.notes("mended", "ruby")] == [jid])
     assert ruby("[Sidekiq::RetrySet.new.size, Sidekiq::Stats.new.failed > 0]")[0] == 0
 
 
