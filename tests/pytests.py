@@ -9,12 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_QUIETLY = (
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:valkey",
-)  # neither writes nor other people's fixtures
+_LEFT_OUT = ("cacheprovider", "valkey", "hypothesispytest", "timeout")  # they would only cost time
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ def run_pytest(folder: Path, files: Mapping[str, str], *args: str) -> Ran:
     for name, text in {"pytest.ini": "[pytest]\n", **files}.items():
         (folder / name).write_text(text, encoding="utf-8")
     told = subprocess.run(
-        [sys.executable, "-m", "pytest", *_QUIETLY, *args],
+        [sys.executable, "-m", "pytest", *(f"-pno:{name}" for name in _LEFT_OUT), *args],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qik_core.testing import Fake, Inline, Real
+from qik_core.testing import Fake, Inline, MisusedMode, Real
 from tests.pytests import run_pytest
 from tests.qik_core.testing.jobs_of_apps import Mail, done, users
 
@@ -103,19 +103,11 @@ def test_fixtures_work_in_parallel_and_with_warnings_as_errors(tmp_path: Path) -
     assert result.outcomes == {"passed": 10}
 
 
-def test_the_fixtures_say_what_they_are(tmp_path: Path) -> None:
-    shown = run_pytest(tmp_path, {}, "--fixtures").said
-
-    for name in ("qik_fake", "qik_inline", "qik_real"):
-        assert name in shown
-    assert "Jobs are kept in memory until the test performs them" in shown
-
-
-def test_two_modes_for_one_test_are_an_error_that_names_both(tmp_path: Path) -> None:
-    result = run_pytest(tmp_path, users("def test_it(qik_fake, qik_inline): ..."))
-
-    assert result.outcomes == {"error": 1}
-    assert "inline() inside fake(): one mode at a time" in result.said
+def test_two_modes_for_one_test_are_an_error_that_names_both(
+    qik_fake: Fake, request: pytest.FixtureRequest
+) -> None:
+    with pytest.raises(MisusedMode, match=r"inline\(\) inside fake\(\): one mode at a time"):
+        request.getfixturevalue("qik_inline")
 
 
 @pytest.mark.parametrize("name", ["fake", "assert_enqueued", "real", "assert_idempotent"])
