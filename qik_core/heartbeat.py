@@ -191,11 +191,12 @@ class Heartbeat:
 
 
 class Watch:
-    """Who has not beaten for L - 2 H, as this process itself has seen it.
+    """Who has not beaten for a lease, as this process itself has seen it.
 
     A process is convicted only if the *same* beat was read again and again for that long, on our own monotonic clock,
     without a failed call and without a gap of more than H: a paused Redis, a restart or a jump of the clock must not
-    convict everybody. A missing beat counts as unchanged.
+    convict everybody. A missing beat counts as unchanged. A parent gives up its silent child two heartbeats earlier: it
+    alone knows which jobs are to blame, so it must not be forestalled (docs/decisions/0050).
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -218,8 +219,8 @@ class Watch:
             else (beat, now)
             for identity, beat in beats.items()
         }
-        patience = self._limits.lease - 2 * self._limits.heartbeat
-        return [identity for identity, (_, since) in self._seen.items() if now - since >= patience]
+        lease = self._limits.lease
+        return [identity for identity, (_, since) in self._seen.items() if now - since >= lease]
 
 
 def process_info(
