@@ -27,12 +27,12 @@ def note(event: str, job: Job, *args: Any) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-class Echo(Job):
+class Echo(Job, name="Shop::Echo"):
     def perform(self, number: Any, value: Any = None) -> None:
         note("ran", self, number, value)
 
 
-class Fragile(Job, retry=3):
+class Fragile(Job, name="Shop::Fragile", retry=3):
     """Fails until the file `mended` is there."""
 
     def perform(self, number: int) -> None:
@@ -42,12 +42,12 @@ class Fragile(Job, retry=3):
         note("mended", self, number)
 
 
-class Once(Job, unique_for=600):
+class Once(Job, name="Shop::Once", unique_for=600):
     def perform(self, number: int) -> None:
         note("ran", self, number)
 
 
-class Nap(Job, unique_for=600):
+class Nap(Job, name="Shop::Nap", unique_for=600):
     """Runs until the file `mended` is there."""
 
     def perform(self, number: int) -> None:

@@ -27,7 +27,7 @@ def test_every_form_of_arguments_arrives_as_ruby_pushed_it(shop: Shop, ruby: Ask
     jids = []
     for args in FORMS:
         text = json.dumps(json.dumps(args))  # a Ruby literal, as far as these texts go
-        jids.append(ruby(f"Echo.perform_async(*JSON.parse({text}))"))
+        jids.append(ruby(f"Shop::Echo.perform_async(*JSON.parse({text}))"))
     shop.python()
     eventually(lambda: len(shop.notes()) == len(FORMS))
     ran = {note["jid"]: note["args"] for note in shop.notes()}
@@ -35,7 +35,7 @@ def test_every_form_of_arguments_arrives_as_ruby_pushed_it(shop: Shop, ruby: Ask
 
 
 def test_a_bulk_push_of_ruby_runs_once_each(shop: Shop, ruby: Ask, raw: redis.Redis) -> None:
-    jids = ruby("Echo.perform_bulk((0...2500).map { |n| [n] })")
+    jids = ruby("Shop::Echo.perform_bulk((0...2500).map { |n| [n] })")
     shop.python("-c", "4")
     eventually(lambda: len(shop.notes()) >= 2500, 20)
     assert shop.ran("python") == dict.fromkeys(jids, 1)
@@ -49,7 +49,7 @@ def test_a_job_that_ruby_scheduled_runs_when_it_is_due(
     shop: Shop, ruby: Ask, raw: redis.Redis, push: str
 ) -> None:
     shop.python()
-    jid = ruby(f"Echo.{push}")
+    jid = ruby(f"Shop::Echo.{push}")
     eventually(lambda: shop.ran("python") == {jid: 1})
     assert raw.zcard("schedule") == 0
 
@@ -57,7 +57,7 @@ def test_a_job_that_ruby_scheduled_runs_when_it_is_due(
 def test_options_set_by_ruby_hold(shop: Shop, ruby: Ask) -> None:
     shop.python("-q", "other")
     jid = ruby(
-        "Fragile.set(queue: 'other', retry: 0, backtrace: true, tags: ['t']).perform_async(1)"
+        "Shop::Fragile.set(queue: 'other', retry: 0, backtrace: true, tags: ['t']).perform_async(1)"
     )
     eventually(
         lambda: ruby("Sidekiq::DeadSet.new.size") == 1
@@ -71,12 +71,17 @@ def test_options_set_by_ruby_hold(shop: Shop, ruby: Ask) -> None:
 
 def test_a_failure_of_a_job_from_ruby_is_written_as_sidekiq_would(shop: Shop, ruby: Ask) -> None:
     shop.python()
-    jid = ruby("Fragile.perform_async(1)")
+    jid = ruby("Shop::Fragile.perform_async(1)")
     eventually(lambda: ruby("Sidekiq::RetrySet.new.size") == 1)
     job = ruby(
         "Sidekiq::RetrySet.new.first.then { |j| j.item.merge('at' => j.at.to_f, 'now' => Time.now.to_f) }"
     )
-    assert (job["jid"], job["class"], job["args"], job["queue"]) == (jid, "Fragile", [1], "default")
+    assert (job["jid"], job["class"], job["args"], job["queue"]) == (
+        jid,
+        "Shop::Fragile",
+        [1],
+        "default",
+    )
     assert (job["retry_count"], job["error_class"]) == (0, "ValueError")
     assert job["error_message"] == "not mended: é"
     assert isinstance(job["failed_at"], float)
@@ -87,7 +92,7 @@ def test_a_failure_of_a_job_from_ruby_is_written_as_sidekiq_would(shop: Shop, ru
 
 def test_a_job_of_ruby_with_retry_false_is_not_kept(shop: Shop, ruby: Ask) -> None:
     shop.python()
-    ruby("Fragile.set(retry: false).perform_async(1)")
+    ruby("Shop::Fragile.set(retry: false).perform_async(1)")
     eventually(lambda: ruby("Sidekiq::Stats.new.failed") == 1)
     assert ruby(
         "[Sidekiq::RetrySet.new.size, Sidekiq::DeadSet.new.size, Sidekiq::Queue.new.size]"
@@ -97,11 +102,16 @@ def test_a_job_of_ruby_with_retry_false_is_not_kept(shop: Shop, ruby: Ask) -> No
 @pytest.mark.parametrize(
     "payload",
     [
-        {"class": "Echo", "args": [1]},
-        {"class": "Echo", "args": [1], "jid": "0" * 24},
-        {"class": "Echo", "args": [1], "retry": True},
-        {"class": "Echo", "args": [1], "queue": "default", "unheard_of": {"a": 1}},
-        {"class": "Echo", "args": [1], "created_at": 1795293818737, "enqueued_at": 1795293818737},
+        {"class": "Shop::Echo", "args": [1]},
+        {"class": "Shop::Echo", "args": [1], "jid": "0" * 24},
+        {"class": "Shop::Echo", "args": [1], "retry": True},
+        {"class": "Shop::Echo", "args": [1], "queue": "default", "unheard_of": {"a": 1}},
+        {
+            "class": "Shop::Echo",
+            "args": [1],
+            "created_at": 1795293818737,
+            "enqueued_at": 1795293818737,
+        },
     ],
     ids=["no jid", "no retry", "no jid but retry", "unknown field", "milliseconds"],
 )
@@ -117,7 +127,7 @@ def test_what_a_bare_client_leaves_out_is_no_hindrance(
 def test_a_job_that_no_class_of_ours_knows_waits_and_hinders_nobody(shop: Shop, ruby: Ask) -> None:
     shop.python()
     ruby("Sidekiq::Client.push('class' => 'Billing::Unheard', 'args' => [1])")
-    jid = ruby("Echo.perform_async(2)")
+    jid = ruby("Shop::Echo.perform_async(2)")
     eventually(lambda: shop.ran("python") == {jid: 1})
     eventually(lambda: ruby("Sidekiq::RetrySet.new.size") == 1)
     waiting = ruby("Sidekiq::RetrySet.new.first.item")
@@ -128,7 +138,7 @@ def test_a_job_that_no_class_of_ours_knows_waits_and_hinders_nobody(shop: Shop, 
 def test_unique_jobs_that_ruby_pushes_twice_never_overlap_and_leave_no_lock(
     shop: Shop, ruby: Ask, raw: redis.Redis
 ) -> None:
-    jids = [ruby("Nap.perform_async(1)") for _ in range(2)]
+    jids = [ruby("Shop::Nap.perform_async(1)") for _ in range(2)]
     shop.python()
     eventually(lambda: raw.hget("qik:counts", "superseded") == b"1")
     eventually(lambda: [note["jid"] for note in shop.notes("began")] == jids[:1])

@@ -101,7 +101,7 @@ def test_every_set_is_listed_with_its_jobs(busy: dict[str, str], ruby: Ask) -> N
         assert job[3] == "default"
     assert ruby(f"{RETRY}.find_job('{busy['retry']}')['error_class']") == "ValueError"
     latest = ruby("Sidekiq::Queue.new('slow').map { |j| [j.klass, j.args] }")
-    assert latest == [["Echo", [n, "<b>é</b>"]] for n in (2, 1, 0)]
+    assert latest == [["Shop::Echo", [n, "<b>é</b>"]] for n in (2, 1, 0)]
 
 
 def test_every_page_shows_ours(busy: dict[str, str], ruby: Ask) -> None:

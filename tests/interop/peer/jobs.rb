@@ -11,31 +11,33 @@ def note(event, job, args)
   File.open(ENV.fetch("SHOP_NOTES"), "a") { |file| file.write(line + "\n") }
 end
 
-class Echo
-  include Sidekiq::Job
+module Shop
+  class Echo
+    include Sidekiq::Job
 
-  def perform(*args)
-    note("ran", self, args)
+    def perform(*args)
+      note("ran", self, args)
+    end
   end
-end
 
-# Fails until the file `mended` is there.
-class Fragile
-  include Sidekiq::Job
-  sidekiq_options retry: 3
-  sidekiq_retry_in { 1 }
+  # Fails until the file `mended` is there.
+  class Fragile
+    include Sidekiq::Job
+    sidekiq_options retry: 3
+    sidekiq_retry_in { 1 }
 
-  def perform(number)
-    note("ran", self, [number])
-    raise ArgumentError, "not mended: é" unless File.exist?(ENV.fetch("SHOP_MENDED"))
-    note("mended", self, [number])
+    def perform(number)
+      note("ran", self, [number])
+      raise ArgumentError, "not mended: é" unless File.exist?(ENV.fetch("SHOP_MENDED"))
+      note("mended", self, [number])
+    end
   end
-end
 
-class Once < Echo
-end
+  class Once < Echo
+  end
 
-class Nap < Echo
+  class Nap < Echo
+  end
 end
 
 # In a worker, whatever its poller pushes passes here.
