@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, assert_never
 
 import msgspec
 
-from qik_core import hooks, outcomes, retry, verdict
+from qik_core import hooks, logs, outcomes, retry, verdict
 from qik_core.chain import server_chain
 from qik_core.context import Context
 from qik_core.deadlines import Deadlines
@@ -57,6 +57,8 @@ class Terms(NamedTuple):
 
 
 _PLAIN: Final = Terms()
+_SKIPPED: Final = object()
+_DEATHS: Final = retry.DEATHS
 
 
 class Processor:
@@ -99,13 +101,15 @@ class Processor:
 
     def _process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
         payload = Payload.decode(job.raw)
-        if (over := self._before(job, payload)) is not None:
-            return over
-        definition = self._find(payload.class_name)
+        fields = payload.fields
+        name = fields["class"]
+        if self.cancelled or _DEATHS in fields or "expiry" in fields or name == MALFORMED:
+            over = self._before(job, payload)
+            if over is not None:
+                return over
+        definition = self._find(name)
         if definition is None:
-            return self._unknown(
-                job, payload, f"no imported module defines the job {payload.class_name!r}"
-            )
+            return self._unknown(job, payload, f"no imported module defines the job {name!r}")
         try:
             args = definition.arguments.load(payload.args)
         except ArgumentError as error:
@@ -118,9 +122,9 @@ class Processor:
         """Return the outcome of a job that is over before it begins."""
         if payload.class_name == MALFORMED:  # somebody wanted it retried: it is no job still
             return Other(job, Kind.DEAD, None, payload.jid, job.queue, payload.encode())
-        if self.cancelled and payload.jid in self.cancelled:
+        if payload.jid in self.cancelled:
             return _gone(job, payload, "cancelled")
-        if retry.DEATHS in payload.fields and retry.is_condemned(retry.deaths_of(payload)):
+        if retry.is_condemned(retry.deaths_of(payload)):
             return self._condemned(job, payload)
         if "expiry" in payload.fields and self._is_late(payload):
             return _gone(job, payload, "expired")
@@ -131,27 +135,29 @@ class Processor:
         began = self._now() if logged else 0.0
         if logged:
             _say("job started", _fields(run))
-        said: list[object] = []
         try:
-            if self._middleware:
-                # A copy, since a middleware may change it in place: a retry is made of the job as it came.
-                copy = Payload.decode(run.payload.encode())
-                server_chain(self._middleware, lambda _: self._noted(run, said))(copy)
-            else:
-                said.append(self._call(run))
+            said = self._chained(run) if self._middleware else self._call(run)
         except BaseException as error:  # noqa: BLE001 - a job may raise anything
             return self._raised(run, error)
-        if not said:
+        if said is _SKIPPED:
             return _gone(run.job, run.payload, "skipped")
-        if isinstance(said[0], outcomes.Outcome):
-            return self._raised(run, said[0])
+        if isinstance(said, outcomes.Outcome):
+            return self._raised(run, said)
         if logged:
             _say("job done", {**_fields(run), "seconds": round(self._now() - began, 6)})
         return _done(run.job, run.payload)
 
-    def _noted(self, run: Run, said: list[object]) -> None:
-        said.append(None)  # it was called, whatever comes of it
-        said[0] = self._call(run)
+    def _chained(self, run: Run) -> object:
+        said: object = _SKIPPED
+
+        def call(_: Payload) -> None:
+            nonlocal said
+            said = None  # it was called, whatever comes of it
+            said = self._call(run)
+
+        # A copy, since a middleware may change it in place: a retry is made of the job as it came.
+        server_chain(self._middleware, call)(Payload.decode(run.payload.encode()))
+        return said
 
     def _call(self, run: Run) -> object:
         definition, limit = run.definition, run.definition.timeout
@@ -355,8 +361,11 @@ def _other(
 
 
 def _is_logged(payload: Payload) -> bool:
-    wanted = payload.get("log_level")
+    if "log_level" not in payload.fields:
+        return log.isEnabledFor(logging.INFO)
+    wanted = payload["log_level"]
     if type(wanted) is str and wanted in LEVELS:
+        logs.admit(wanted)
         return logging.getLevelNamesMapping()[wanted.upper()] <= logging.INFO
     return log.isEnabledFor(logging.INFO)
 
