@@ -81,7 +81,7 @@ def test_who_went_away_is_forgotten() -> None:
 
 def test_a_lively_process_is_no_cover_for_a_lost_one() -> None:
     watch, convicted = Watch(LIMITS), []
-    for number in range(6):
+    for number in range(8):
         convicted += watch.convict({"lost": b"7.5", "lively": b"%d" % number}, 100 + number * H)
     assert convicted == ["lost", "lost"]
 
