@@ -62,7 +62,7 @@ class Waiting:
     def _end(self, _session: Session, transaction: SessionTransaction) -> None:
         for push in self.held.pop(transaction, ()):
             push.drop()
-        if transaction.parent is None and self.committed:
+        if self.committed:
             pushes, self.committed = self.committed, []
             _deliver(pushes)
 
