@@ -15,6 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
+from qik_core import logs
 from qik_core.context import Context
 from qik_core.store.exchange import Fetched, Outcome
 
@@ -117,6 +118,7 @@ class Crew:
     def _work(self, slot: int) -> None:
         mark = self._markers[slot]
         enter = partial(self._contexts.__setitem__, slot)
+        logs.speak_for(partial(self._contexts.__getitem__, slot))
         while True:
             try:
                 job = self.pocket.popleft()

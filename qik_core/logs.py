@@ -13,6 +13,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -53,32 +54,36 @@ class Running(Protocol):
         """The queue that it was pushed to."""
 
 
-_threads: Final[dict[int, Running]] = {}
-_running: Final[ContextVar[Running | None]] = ContextVar("qik_running", default=None)
+Cell = Callable[[], Running | None]
+_cell: Final[ContextVar[Cell | None]] = ContextVar("qik_cell", default=None)
+_cells: Final[dict[int, Cell]] = {}
 
 
-def enter(run: Running) -> None:
-    """From now on the lines of this thread, and of the tasks that it starts, belong to this job."""
-    _running.set(run)
-    _threads[threading.get_ident()] = run
-    if run.payload.get("log_level") is not None:
-        _admit(_level_of(run))
+def speak_for(cell: Cell) -> None:
+    """Let the lines of this thread, and of the tasks that it starts, tell of the job that `cell` returns when asked.
 
-
-def leave() -> None:
-    """The job has ended."""
-    _running.set(None)
-    _threads.pop(threading.get_ident(), None)
+    Said once by each job thread, so that no run pays for lines that it does not write.
+    """
+    _cell.set(cell)
+    _cells[threading.get_ident()] = cell
 
 
 def tell_threads() -> None:
     """Write one line for each thread: its name, its number as stacks have it, and the job that it runs."""
     for thread in threading.enumerate():
         number = thread.ident or 0
-        fields: dict[str, Any] = {"thread_name": thread.name, "number": f"{number:#018x}"}
-        if (run := _threads.get(number)) is not None:
-            fields |= {"jid": run.jid, "job": run.payload.class_name, "queue": run.queue}
-        log.warning("thread", extra=fields)
+        cell = _cells.get(number)
+        run = cell() if cell is not None else None
+        fields = {"jid": run.jid, "job": run.payload.class_name, "queue": run.queue} if run else {}
+        named = {"thread_name": thread.name, "number": f"{number:#018x}"}
+        log.warning("thread", extra={**named, **fields})
+
+
+def admit(level: str) -> None:
+    """Let lines of this level come as far as the handlers, since a job wants them: `JobFields` drops those of others."""
+    number = logging.getLevelNamesMapping().get(level.upper(), logging.CRITICAL)
+    if number < logging.root.level and any(map(_job_fields, logging.root.handlers)):
+        logging.root.setLevel(number)
 
 
 class JobFields(logging.Filter):
@@ -94,7 +99,8 @@ class JobFields(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether the record is written."""
-        run = _running.get()
+        cell = _cell.get()
+        run = cell() if cell is not None else None
         if run is not None:
             known = {"jid": run.jid, "job": run.payload.class_name, "queue": run.queue}
             vars(record).update({**known, **vars(record)})
@@ -116,17 +122,6 @@ def _has_own_level(name: str) -> bool:
             return True
         logger = logger.parent
     return False
-
-
-def _admit(level: int | None) -> None:
-    """Let lines of this level come as far as the handlers: `JobFields` drops those that no job asked for."""
-    fields = [each for handler in logging.root.handlers for each in handler.filters]
-    if (
-        level is not None
-        and level < logging.root.level
-        and any(isinstance(each, JobFields) for each in fields)
-    ):
-        logging.root.setLevel(level)
 
 
 class Line(logging.Formatter):
@@ -205,5 +200,9 @@ def set_up(level: str, form: str = "plain") -> None:
 def carry_job_fields() -> None:
     """Let every handler of the root logger, also one that an application has put there, tell of the running job."""
     for handler in logging.root.handlers:
-        if not any(isinstance(each, JobFields) for each in handler.filters):
+        if not _job_fields(handler):
             handler.addFilter(JobFields(logging.root.level))
+
+
+def _job_fields(handler: logging.Handler) -> bool:
+    return any(isinstance(each, JobFields) for each in handler.filters)

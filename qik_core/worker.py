@@ -19,10 +19,9 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Final
 
-from qik_core import hooks, logs, registry
+from qik_core import hooks, registry
 from qik_core.adoption import AdoptingStore
 from qik_core.capsule import Capsule
-from qik_core.context import Context
 from qik_core.courier import Courier
 from qik_core.crew import Crew, Marker
 from qik_core.deadlines import Deadlines
@@ -35,7 +34,6 @@ from qik_core.poller import Poller
 from qik_core.processor import LoopThread, Processor, Terms
 from qik_core.roller import Roller
 from qik_core.settings import Settings, Wire
-from qik_core.store.exchange import Fetched, Outcome
 from qik_core.store.link import Link
 from qik_core.store.store import Candidate
 from qik_core.store.worker import Beat, Limits, WorkerStore
@@ -212,20 +210,11 @@ class Worker:
             ),
         )
 
-        def process(job: Fetched, entered: Callable[[Context], None]) -> Outcome:
-            def enter(context: Context) -> None:
-                logs.enter(context)
-                entered(context)
-
-            outcome = processor.process(job, enter)
-            logs.leave()
-            return outcome
-
         return [
             Capsule(
                 name,
                 Crew(
-                    process,
+                    processor.process,
                     [self._site.marker(next(slots)) for _ in range(each.concurrency or 1)],
                     ring,
                 ),
