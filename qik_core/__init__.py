@@ -9,8 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qik_core.chain import Chain as Chain
     from qik_core.client import Client as Client
     from qik_core.client import push as push
+    from qik_core.commits import Deferred as Deferred
     from qik_core.context import Context as Context
     from qik_core.embedding import EmbeddedWorker as EmbeddedWorker
     from qik_core.errors import ArgumentError as ArgumentError
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from qik_core.settings import configure as configure
 
 _HOMES = {
+    "chain": ("Chain",),
+    "commits": ("Deferred",),
     "client": ("Client", "push"),
     "embedding": ("EmbeddedWorker",),
     "errors": (

@@ -12,7 +12,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from qik_core import (
     BulkResult,
+    Chain,
+    ClientMiddleware,
     ClientResult,
+    Deferred,
     Job,
     Next,
     Payload,
@@ -70,6 +73,21 @@ def typed_mail(address: str, subject: str = "") -> int:
 def typed_plain(number: int) -> None: ...
 
 
+@job
+async def typed_fetch(url: str) -> bytes:
+    return url.encode()
+
+
+class TypedSum(Job):
+    def perform(self, a: int, b: int = 0) -> int:
+        return a + b
+
+
+class TypedLookup(Job):
+    async def perform(self, key: str) -> Decimal:
+        return Decimal(len(key))
+
+
 def tenant(job: Payload, call_next: Next[ClientResult]) -> ClientResult:
     return call_next(job.replace(tenant="acme")) if job.args else Refused("tenant", "no arguments")
 
@@ -86,6 +104,8 @@ class TypedSyncs(Reconciler, every=timedelta(minutes=1)):
 
 def edges() -> None:
     configure(redis="redis://localhost:6379/0", client_middleware=[tenant])
+    chain: Chain[ClientMiddleware] = Chain([tenant])
+    configure(client_middleware=chain.prepend(tenant).insert_after(tenant, tenant))
     minute = timedelta(minutes=1)
     assert_type(TypedCharge.perform_async(7), Push)
     TypedCharge.perform_async(7, force=True)
@@ -107,9 +127,50 @@ def edges() -> None:
     push(TypedCharge, [7])
 
 
+def bulks() -> None:
+    minute, now = timedelta(minutes=1), datetime.now(UTC)
+    TypedCharge.perform_bulk([(1, True), (2, False)], at=[now, now + minute])
+    TypedCharge.perform_bulk([(1, True)], at=1_800_000_000.0)
+    assert_type(TypedCharge.set(queue="high").perform_bulk([(1, True)]), BulkResult)
+    TypedCharge.set(queue="high").set(jitter=5).perform_bulk((n, True) for n in range(3))
+    TypedSync.set(queue="high").perform_bulk([("a", uuid4())], jitter=minute)
+    TypedRefund.set(tags=["x"]).perform_bulk([(7, Decimal(1), now)], at=now)
+    typed_mail.perform_bulk([("a@b", "x")])
+    TypedNothing.set(queue="high").perform_bulk([(), ()])
+
+
+def inline() -> None:
+    assert_type(TypedSum.perform_inline(7), int)
+    assert_type(TypedSum.perform_inline(7, b=2), int)
+    assert_type(TypedLookup.perform_inline("x"), Decimal)
+    assert_type(TypedSum.set(queue="high").perform_inline(7), int)
+    assert_type(TypedLookup.set(queue="high").perform_inline("x"), Decimal)
+    assert_type(typed_mail.perform_inline("a@b"), int)
+    assert_type(typed_fetch.perform_inline("x"), bytes)
+    TypedCharge.perform_inline(7)
+
+
+def commits(session: object) -> None:
+    minute = timedelta(minutes=1)
+    assert_type(TypedCharge.after_commit(session).perform_async(7), Deferred[Push])
+    assert_type(TypedCharge.after_commit(session).perform_async(7, force=True).result(), Push)
+    TypedCharge.after_commit(session).perform_in(minute, 7)
+    TypedCharge.after_commit(session).perform_at(datetime.now(UTC), 7, True)
+    TypedCharge.set(queue="high").after_commit(session).set(retry=3).perform_async(7)
+    many = TypedCharge.after_commit(session).perform_bulk([(1, True)], jitter=minute)
+    assert_type(many, Deferred[BulkResult])
+    assert_type(many.result().counts[many.result()[0]], int)
+    typed_mail.after_commit(session).perform_async("a@b")
+
+
 async def awaited() -> None:
     assert_type(await TypedSync.aio.perform_async("a", uuid4()), Push)
     await TypedCharge.aio.perform_in(timedelta(minutes=1), 7)
     await TypedCharge.set(queue="high").aio.perform_async(7, force=True)
     await TypedCharge.aio.perform_bulk([(1, True)])
     await typed_mail.aio.perform_async("a@b")
+    assert_type(await TypedSum.aio.perform_inline(7), int)
+    assert_type(await TypedLookup.aio.perform_inline("x"), Decimal)
+    assert_type(await typed_fetch.aio.perform_inline("x"), bytes)
+    assert_type(await TypedCharge.set(queue="x").aio.perform_bulk([(1, True)]), BulkResult)
+    await TypedSync.aio.perform_bulk([("a", uuid4())], jitter=5)
