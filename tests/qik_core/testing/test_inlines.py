@@ -67,6 +67,23 @@ def test_the_lock_of_a_job_that_failed_at_push_is_freed(at_once: Inline) -> None
             Breaks.perform_async()
 
 
+def test_jobs_of_a_bulk_behind_one_that_failed_are_forgotten_with_their_locks(
+    at_once: Inline,
+) -> None:
+    class Breaks(Job, unique_for=60):
+        def perform(self, number: int) -> None:
+            if number == 1:
+                raise LookupError
+            done.append(number)
+
+    with pytest.raises(LookupError):
+        Breaks.perform_bulk([(1,), (2,)])
+    assert done == []
+
+    assert isinstance(Breaks.perform_async(2), Enqueued)
+    assert done == [2]
+
+
 def test_the_lock_of_a_job_is_freed_when_it_ends(at_once: Inline) -> None:
     assert isinstance(Once.perform_async(1), Enqueued)
     assert isinstance(Once.perform_async(1), Enqueued)
