@@ -38,6 +38,7 @@ _FOR_NOW = (
     "UNBLOCKED",
 )
 _NOT_LET_IN = ("NOAUTH", "WRONGPASS", "NOPERM")
+_FULL_HOUSE = "max number of clients reached"
 Arg = bytes | str | int | float
 
 
@@ -88,10 +89,8 @@ class Link:
             return self._connection.read_response(
                 timeout=self._timeout if timeout is None else timeout
             )
-        except redis.ResponseError as error:
-            raise self._refused(_text(error)) from None
         except (redis.RedisError, OSError) as error:
-            raise self._broken(error, sent=True) from None
+            raise self._failed(error, sent=True) from None
 
     def fileno(self) -> int:
         """Return the socket, for `select`."""
@@ -109,12 +108,16 @@ class Link:
             connection = _connection(self._url, self._timeout)
             try:
                 connection.connect()
-            except redis.ResponseError as error:
-                raise self._refused(_text(error)) from None
             except (redis.RedisError, OSError) as error:
-                raise self._broken(error, sent=False) from None
+                raise self._failed(error, sent=False) from None
             self._connection = connection
         return self._connection
+
+    def _failed(self, error: Exception, *, sent: bool) -> StoreError:
+        """Tell what the server refused from what it never answered: redis-py calls LOADING and NOAUTH broken connections."""
+        if isinstance(error, redis.ResponseError) or getattr(error, "status_code", None):
+            return self._refused(_text(error))
+        return self._broken(error, sent=sent)
 
     def _broken(self, error: Exception, *, sent: bool) -> StoreUnavailable:
         self.close()
@@ -129,6 +132,7 @@ class Link:
         if (
             word in _NOT_LET_IN
             or word in _FOR_NOW
+            or _FULL_HOUSE in text
             or any(f"-{known}" in text for known in _FOR_NOW)
         ):
             self.close()
@@ -193,7 +197,7 @@ def masked(url: str) -> str:
     return f"{scheme}{separator}{userinfo.partition(':')[0]}:***@{host}"
 
 
-def _text(error: redis.ResponseError) -> str:
+def _text(error: Exception) -> str:
     """Return an error as the server wrote it: redis-py takes the first word off and keeps it apart."""
     word = getattr(error, "status_code", None)
     return f"{word} {error}" if word else str(error)
