@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +76,6 @@ def moments(log: str, words: str) -> list[float]:
     return [datetime.fromisoformat(f"{at}+00:00").timestamp() for at in lines]
 
 
-def started_at_deaths(log: str) -> int:
-    """Return how many jobs the parent saw started in the children that ended."""
-    return sum(len(each.split(",")) for each in re.findall(r"started=(\d\S*)", log))
-
-
 def poisoned(fleet: Fleet, raw: redis.Redis, kinds: tuple[str, ...], neighbours: int) -> None:
     """Let these kinds of poison loose among their neighbours, on four processes, and hold the promise to it."""
     for at, kind in enumerate(kinds):
@@ -107,10 +101,11 @@ def poisoned(fleet: Fleet, raw: redis.Redis, kinds: tuple[str, ...], neighbours:
     )  # one more for a death that nobody saw
     starts = fleet.counted("start")
     assert set(fleet.counted("end")) == set(starts) == set(range(neighbours))
-    assert starts.total() - neighbours <= started_at_deaths(fleet.log(0))
-    spawned = moments(fleet.log(0), r"ready.*identity")[4:]
-    assert all(after - before > 0.5 for before, after in pairwise(sorted(spawned))), spawned
-    assert len(moments(fleet.log(0), r"child \d ended")) <= 3 * len(kinds) + 2
+    deaths = len(moments(fleet.log(0), r"child \d ended"))
+    assert starts.total() - neighbours <= 10 * deaths  # what ran in five threads, or had just ended
+    ready = sorted(moments(fleet.log(0), r"ready.*identity"))[4:]
+    assert len(ready) - 1 <= ready[-1] - ready[0] + 1, ready  # a replacement a second at the most
+    assert deaths <= 3 * len(kinds) + 2
 
 
 @pytest.mark.timeout(240)
