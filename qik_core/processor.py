@@ -178,6 +178,8 @@ class Processor:
     # --- what did not end well --------------------------------------------------
 
     def _raised(self, run: Run, error: BaseException) -> Outcome:
+        # The job may have changed its arguments in place: what follows is made of it as it came.
+        run = msgspec.structs.replace(run, payload=Payload.decode(run.job.raw))
         if isinstance(error, Cancelled) or (
             run.context.cancelled and isinstance(error, asyncio.CancelledError)
         ):
@@ -315,7 +317,7 @@ async def _within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
 
 def _done(job: Fetched, payload: Payload) -> Done:
     if "retry_count" in payload.fields or retry.DEATHS in payload.fields:
-        return Done(job, retry.fresh(payload).encode())
+        return Done(job, retry.fresh(Payload.decode(job.raw)).encode())
     return Done(job)
 
 

@@ -4,13 +4,13 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from qik_core import Job, registry
 from qik_core.errors import Cancelled
-from qik_core.middleware import ServerMiddleware
+from qik_core.middleware import Next, ServerMiddleware
 from qik_core.payload import Payload
 from qik_core.processor import unique_of
 from qik_core.store.exchange import Done, Fetched, Kind, Other
@@ -264,3 +264,31 @@ def test_the_lock_and_the_jid_of_a_job_are_read_from_its_payload() -> None:
 
     assert (str(unique), jid) == (LOCK, "j1")
     assert unique_of(Fetched(b"1.1", b"no job", "low")) == (None, "")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_a_job_and_its_middleware_change_in_place_is_not_in_its_next_run(fails: bool) -> None:
+    class Spoils(Job):
+        def perform(self, lines: Any) -> None:
+            seen.append(list(lines))
+            lines.append("changed")
+            self.context.payload.args.append("changed")
+            if fails:
+                raise LookupError
+
+    def spoils(job: Payload, call_next: Next[None]) -> None:
+        job.args[0].append("changed")
+        cast("dict[str, Any]", job.fields)["retry"] = False
+        call_next(job)
+
+    seen: list[list[str]] = []
+    job = fetched(**{"class": "Spoils"}, args=[["a"]], retry_count=0, retry=3)
+
+    outcome = process(job, middleware=[spoils])
+
+    assert seen == [["a"]]
+    if fails:
+        assert other(outcome, Kind.RETRY).args == [["a"]]
+    else:
+        assert isinstance(outcome, Done)
+    assert Payload.decode(cast("Other", outcome).again).args == [["a"]]
