@@ -24,8 +24,7 @@ end
 for i = 3, #ARGV, 6 do
   local digest, seconds, jid, queue, old, new = unpack(ARGV, i, i + 5)
   local rec, answer = recs[digest], "1"
-  local free_ = not rec or waits(rec, jid) or (rec:sub(1, 1) ~= "r" and tonumber(rec:sub(9, 18)) < NOW)
-  if not free_ then answer = "=" .. rec:sub(19):match("^[^|]+")
+  if rec and held_elsewhere(rec, jid) then answer = "=" .. rec:sub(19):match("^[^|]+")
   elseif not take(KEYS[1], {old})[1] then answer = "0"
   else
     redis.call("LPUSH", K.queue .. queue, stamped(new, ARGV[2]))

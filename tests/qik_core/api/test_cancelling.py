@@ -114,6 +114,9 @@ def test_a_job_that_moves_on_while_it_is_looked_for_is_met(
     look = Records.held
 
     def held(records: Records) -> object:
+        assert set(marks(rig)) == {name(1).encode()}, (
+            "it could have started while it was looked for"
+        )
         if rig.raw.hexists(f"qik:working:{worker.identity}", job.field):
             worker.exchange(other(job, Kind.RETRY, 100.0), want=0)
         return look(records)
