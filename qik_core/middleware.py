@@ -4,7 +4,7 @@
         return call_next(job.replace(tenant=current_tenant()))
 
 A client middleware returns what `call_next` returned, for the job or for a changed copy, or `Refused(by, reason)`. A server
-middleware calls `call_next(job)` to run the job; not calling it skips the job, which then counts as done.
+middleware calls `call_next(job)` to run the job; not calling it skips the job, which then counts as done (`chain`).
 """
 
 from __future__ import annotations
@@ -25,13 +25,6 @@ ClientMiddleware: TypeAlias = Middleware[ClientResult]
 ServerMiddleware: TypeAlias = Middleware[None]
 
 
-def wrap(chain: Sequence[Middleware[R]], inner: Next[R]) -> Next[R]:
-    """Return `inner` with the chain around it, the first item outermost."""
-    for middleware in reversed(chain):
-        inner = partial(_call, middleware, inner)
-    return inner
-
-
 def client_chain(chain: Sequence[ClientMiddleware]) -> Next[ClientResult]:
     """Return the client chain as one step, with each middleware held to its contract.
 
@@ -49,10 +42,6 @@ def name_of(middleware: Callable[..., Any]) -> str:
     """Return how errors and refusals name a middleware."""
     own = getattr(middleware, "__qualname__", None) or type(middleware).__qualname__
     return f"{getattr(middleware, '__module__', '?')}.{own}"
-
-
-def _call(middleware: Middleware[R], inner: Next[R], job: Payload) -> R:
-    return middleware(job, inner)
 
 
 def _unchanged(job: Payload) -> ClientResult:

@@ -292,7 +292,8 @@ def moment(value: object, what: str) -> float:
         )
     if not _FIRST_MOMENT <= seconds <= _LAST_MOMENT:
         raise ArgumentError(
-            f"{what} is {seconds:.15g}, which is outside of 2001 to 2255: use epoch seconds; for a delay, perform_in or set(wait=…)"
+            f"{what} is {seconds:.15g}, which is outside of 2001 to 2255: use epoch seconds; "
+            "for a delay, perform_in or set(wait=…)"
         )
     return seconds
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -189,3 +191,33 @@ def test_every_refusal_is_an_error_of_this_package() -> None:
     assert issubclass(ArgumentError, QikError)
     assert issubclass(ArgumentError, TypeError)
     assert issubclass(DefinitionError, QikError)
+
+
+def test_b16_100_mb_are_refused_within_a_second_and_without_a_copy(raw: redis.Redis) -> None:
+    text = "x" * 100_000_000
+    TakesAnything.perform_async(1)
+    tracemalloc.start()
+    began = time.monotonic()
+
+    with pytest.raises(ArgumentError, match=r"TakesAnything: args\[0\] \(value\) is larger than"):
+        TakesAnything.perform_async(text)
+    with pytest.raises(
+        ArgumentError, match=r"item 1: TakesAnything: args\[0\] \(value\) is larger"
+    ):
+        TakesAnything.perform_bulk([(1,), ({"a": text},)])
+
+    seconds = time.monotonic() - began
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (seconds < 1, peak < 1_000_000) == (True, True)
+    assert raw.llen("queue:any") == 1
+
+
+def test_a_worker_reads_what_another_process_was_allowed_to_push(
+    raw: redis.Redis,
+) -> None:
+    settings.configure(max_payload=10_000_000)
+    TakesAnything.perform_async("x" * 5_000_000)
+
+    [payload] = stored(raw, "queue:any")
+    assert TakesAnything.definition.arguments.load(payload["args"]) == ["x" * 5_000_000]

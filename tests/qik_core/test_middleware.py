@@ -1,42 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from qik_core.errors import NotEnqueued
-from qik_core.middleware import ClientResult, Next, client_chain, wrap
+from qik_core.middleware import ClientResult, Next, client_chain
 from qik_core.payload import Payload
 from qik_core.results import Refused
 
 JOB = Payload({"class": "Charge", "args": [7], "jid": "a", "queue": "default"})
-
-
-def marking(name: str, seen: list[str]) -> Callable[[Payload, Next[None]], None]:
-    def middleware(job: Payload, call_next: Next[None]) -> None:
-        seen.append(f"{name} before")
-        call_next(job.replace(**{name: True}))
-        seen.append(f"{name} after")
-
-    return middleware
-
-
-def test_the_first_of_a_chain_is_outermost() -> None:
-    seen: list[str] = []
-
-    def perform(job: Payload) -> None:
-        seen.append(f"perform {job['a']} {job['b']}")
-
-    wrap([marking("a", seen), marking("b", seen)], perform)(JOB)
-
-    assert seen == ["a before", "b before", "perform True True", "b after", "a after"]
-
-
-def test_a_job_is_never_changed_in_place() -> None:
-    wrap([marking("a", [])], lambda job: None)(JOB)
-
-    assert "a" not in JOB.fields
 
 
 def test_a_client_chain_returns_the_changed_job() -> None:

@@ -172,3 +172,15 @@ def test_a_middleware_that_raises_in_bulk_leaves_earlier_batches_written(
         "perform_bulk: 10 items of earlier batches were written",
     ]
     assert raw.llen("queue:ints") == 10
+
+
+def test_what_a_middleware_adds_counts_for_the_size(store: Store, raw: redis.Redis) -> None:
+    def adds(job: Payload, call_next: Next[ClientResult]) -> ClientResult:
+        return call_next(job.replace(note="\n" * 950))
+
+    pusher = Client(store, Settings(max_payload=2_000, client_middleware=(adds,)))
+
+    with pytest.raises(NotEnqueued, match=r"payload is larger than 2,000 bytes as JSON \(2,0\d\d"):
+        pusher.push(TakesInt, [7])
+
+    assert names(raw) == []
