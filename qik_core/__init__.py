@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qik_core import api as api
     from qik_core.chain import Chain as Chain
     from qik_core.client import Client as Client
     from qik_core.client import push as push
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
     from qik_core.errors import ArgumentError as ArgumentError
     from qik_core.errors import Cancelled as Cancelled
     from qik_core.errors import DefinitionError as DefinitionError
+    from qik_core.errors import JobTimeout as JobTimeout
     from qik_core.errors import NotEnqueued as NotEnqueued
     from qik_core.errors import OutcomeUnknown as OutcomeUnknown
     from qik_core.errors import QikError as QikError
     from qik_core.errors import SettingsError as SettingsError
     from qik_core.errors import StoreError as StoreError
+    from qik_core.hooks import Event as Event
+    from qik_core.hooks import on as on
+    from qik_core.hooks import on_death as on_death
+    from qik_core.hooks import on_error as on_error
     from qik_core.jobs import Job as Job
     from qik_core.jobs import current_context as current_context
     from qik_core.jobs import job as job
@@ -31,6 +37,10 @@ if TYPE_CHECKING:
     from qik_core.middleware import Next as Next
     from qik_core.middleware import ServerMiddleware as ServerMiddleware
     from qik_core.options import Options as Options
+    from qik_core.outcomes import Discard as Discard
+    from qik_core.outcomes import RequeueAfter as RequeueAfter
+    from qik_core.outcomes import RetryIn as RetryIn
+    from qik_core.outcomes import Terminal as Terminal
     from qik_core.payload import Payload as Payload
     from qik_core.results import Advanced as Advanced
     from qik_core.results import BulkResult as BulkResult
@@ -52,6 +62,7 @@ _HOMES = {
         "ArgumentError",
         "Cancelled",
         "DefinitionError",
+        "JobTimeout",
         "NotEnqueued",
         "OutcomeUnknown",
         "QikError",
@@ -59,9 +70,11 @@ _HOMES = {
         "StoreError",
     ),
     "context": ("Context",),
+    "hooks": ("Event", "on", "on_death", "on_error"),
     "jobs": ("Job", "current_context", "job"),
     "middleware": ("ClientMiddleware", "ClientResult", "Next", "ServerMiddleware"),
     "options": ("Options",),
+    "outcomes": ("Discard", "RequeueAfter", "RetryIn", "Terminal"),
     "payload": ("Payload",),
     "results": (
         "Advanced",
@@ -75,10 +88,13 @@ _HOMES = {
     ),
     "settings": ("Settings", "configure"),
 }
+_MODULES = ("api",)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -88,4 +104,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *_HOME_OF, *_MODULES})

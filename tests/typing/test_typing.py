@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-GOOD = HERE / "good.py"
+GOOD = [HERE / "good.py", HERE / "good_engine.py"]
 PLANTED = HERE / "planted.py"
 
 
@@ -89,16 +91,18 @@ def test_every_kind_of_error_is_planted_once() -> None:
     assert sorted(planted_lines().values()) == sorted(f"E{number}" for number in range(1, 27))
 
 
-def test_mypy_accepts_what_users_write() -> None:
-    assert mypy(GOOD) == {}
+@pytest.mark.parametrize("good", GOOD, ids=lambda path: path.stem)
+def test_mypy_accepts_what_users_write(good: Path) -> None:
+    assert mypy(good) == {}
 
 
 def test_mypy_rejects_exactly_the_planted_lines() -> None:
     assert sorted(mypy(PLANTED)) == sorted(planted_lines())
 
 
-def test_pyright_accepts_what_users_write(tmp_path: Path) -> None:
-    assert pyright(GOOD, tmp_path) == {}
+@pytest.mark.parametrize("good", GOOD, ids=lambda path: path.stem)
+def test_pyright_accepts_what_users_write(good: Path, tmp_path: Path) -> None:
+    assert pyright(good, tmp_path) == {}
 
 
 def test_pyright_rejects_exactly_the_planted_lines(tmp_path: Path) -> None:
@@ -107,7 +111,7 @@ def test_pyright_rejects_exactly_the_planted_lines(tmp_path: Path) -> None:
 
 def test_what_users_write_can_be_imported() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import tests.typing.good"],
+        [sys.executable, "-c", "import tests.typing.good, tests.typing.good_engine"],
         cwd=ROOT,
         capture_output=True,
         text=True,
