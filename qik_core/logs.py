@@ -137,7 +137,9 @@ class Line(logging.Formatter):
         return line.translate(_CONTROL) + self._behind(record)
 
     def _behind(self, record: logging.LogRecord) -> str:
-        return _trace(self.formatException(record.exc_info)) if record.exc_info else ""
+        if not record.exc_info:
+            return ""
+        return f"\n{_shortened(self.formatException(record.exc_info))}".translate(_IN_TRACES)
 
 
 class Pretty(Line):
@@ -161,8 +163,8 @@ class Json(Line):
         said = dict(_fields(record))
         said |= {"at": _at(record), "level": record.levelname.lower(), "pid": record.process}
         said |= {"logger": record.name, "thread": record.threadName, "event": record.getMessage()}
-        if trace := self._behind(record):
-            said["trace"] = trace.lstrip("\n")
+        if record.exc_info:
+            said["trace"] = _shortened(self.formatException(record.exc_info))
         return json.dumps(said, default=str)
 
 
@@ -178,10 +180,10 @@ def _at(record: logging.LogRecord) -> str:
     return f"{at}.{int(record.msecs):03d}Z"
 
 
-def _trace(text: str) -> str:
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
-    return f"\n{text}".translate(_IN_TRACES)
+def _shortened(text: str) -> str:
+    return (
+        text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
+    )
 
 
 def set_up(level: str, form: str = "plain") -> None:
