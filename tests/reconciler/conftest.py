@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.orm import Session
 
-from qik_core import registry
+from qik_core import client, hooks, registry, settings
 from qik_core.passes import Passes
+from qik_core.settings import Settings
 from qik_core.store import Store
 from reconciler import definition, migrate
 from reconciler.engines import Engines
@@ -54,3 +56,32 @@ def seam(redis_url: str) -> Iterator[Passes]:
 def tools(seam: Passes, engines: Engines, home: Engine) -> Tools:
     """What a pass works with."""
     return Tools(seam, Watch(seam), engines, Ledger(home, "test"))
+
+
+@pytest.fixture
+def default_client(redis_url: str) -> Iterator[None]:
+    """Let job classes push to an empty Redis."""
+    settings.use(Settings(redis=redis_url))
+    yield
+    client.current().store.close()
+    settings.use(None)
+    hooks.clear()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """A database with the shop's tables, and savepoints that are real."""
+    made = create_engine(database_url)
+    if made.dialect.name == "sqlite":  # its driver begins no transaction before a savepoint
+        event.listen(made, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+        event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    Base.metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """A session on it."""
+    with Session(engine) as session:
+        yield session
