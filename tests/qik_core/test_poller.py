@@ -4,12 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from qik_core.embedded import Embedded
 from qik_core.payload import Payload
 from qik_core.poller import Poller
+from qik_core.store import due
 from qik_core.store.link import Link
 from tests.qik_core.store.rig import Rig, jid
 from tests.waiting import eventually
@@ -150,3 +152,86 @@ def test_it_goes_on_when_redis_is_back(rig: Rig, poller: Make, redis_server: Emb
     rig.edge(1, delays=[0.05])
 
     eventually(rig.queued)
+
+
+def test_a_large_retry_set_does_not_keep_scheduled_jobs_waiting(
+    rig: Rig, poller: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.raw.zadd(
+        "retry", {b'{"class":"X","args":[%d],"queue":"slow"}' % n: 1.0 for n in range(2000)}
+    )
+    rig.raw.zadd("schedule", {b'{"class":"X","args":[1],"queue":"default"}': 1.0})
+    waited: list[int] = []
+    promote = due.promote
+
+    def watched(link: Link, source: bytes, *, milliseconds: bool = False) -> due.Moved:
+        if rig.raw.zcard("schedule"):
+            waited.append(rig.raw.llen("queue:slow"))
+        return promote(link, source, milliseconds=milliseconds)
+
+    monkeypatch.setattr(due, "promote", watched)
+    poller().look()
+
+    assert max(waited) <= 200  # one batch, not the whole set
+    assert (rig.raw.zcard("retry"), rig.raw.llen("queue:slow")) == (0, 2000)
+
+
+def test_jobs_of_one_score_are_all_moved_each_once(rig: Rig, poller: Make) -> None:
+    at = time.time() + 0.3
+    for first in (0, 500, 1000):
+        rig.edge(*range(first, first + 500), due=[at] * 500)
+    look = poller()
+
+    eventually(lambda: look.look() and not rig.raw.zcard("schedule"))
+    assert sorted(rig.queued()) == sorted(jid(n).decode() for n in range(1500))
+
+
+@pytest.mark.parametrize(
+    ("processes", "least", "most"),
+    [(1, 0.5, 1.0), (2, 1.0, 3.0), (9, 4.5, 13.5), (10, 0.0, 20.0), (500, 0.0, 20.0)],
+)
+def test_the_more_processes_there_are_the_more_seldom_each_looks(
+    rig: Rig, processes: int, least: float, most: float
+) -> None:
+    drawn: list[float] = []
+    for dice in (0.0, 0.5, 1.0):
+        one = Poller(
+            lambda: Link(rig.url),
+            ["default"],
+            1.0,
+            clock=time.time,
+            dice=partial(float, dice),
+            milliseconds=False,
+        )
+        one.processes = processes
+        drawn.append(one._pause())
+
+    assert (drawn[0], drawn[2]) == (least, most)
+    assert drawn[1] == pytest.approx((least + most) / 2)
+
+
+@pytest.mark.parametrize(("every", "longest"), [(60.0, 1.0), (0.1, 0.1)])
+def test_the_first_look_comes_within_a_second_and_not_for_all_at_one_instant(
+    rig: Rig, every: float, longest: float
+) -> None:
+    waits: list[float] = []
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            self.set()
+            return True
+
+    for dice in (0.0, 0.25, 1.0):
+        one = Poller(
+            lambda: Link(rig.url),
+            [],
+            every,
+            clock=time.time,
+            dice=partial(float, dice),
+            milliseconds=False,
+        )
+        one._stopping = Stopping()
+        one.run()
+
+    assert waits == [0.0, longest / 4, longest]
