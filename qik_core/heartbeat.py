@@ -104,11 +104,12 @@ class Heartbeat:
             return
         _, settling, unanswered = self._courier.snapshot()
         held = [Held(field, field in settling) for field in beat.fields]
-        superseded = store.hold(self._link, held)
+        superseded = store.hold(self._link, held, generation=beat.epoch.generation)
         if superseded is None:
             self._courier.fence()
             return
-        self._acknowledged = asked
+        if not beat.lost:
+            self._acknowledged = asked
         if superseded:
             self._courier.supersede(superseded)
         self._give_back_strays(beat, known, unanswered)

@@ -51,6 +51,8 @@ class Beat:
     """Somebody asks for a roll."""
     new: bool
     """Redis did not know this process, or had forgotten it."""
+    lost: bool
+    """It has no working hash of this process: what runs here is not asserted yet, and such a beat acknowledges nothing."""
     alone: bool
     """This process got the right to run a suspect."""
     processes: int
@@ -145,15 +147,19 @@ class WorkerStore:
             signal.decode(),
             b"r" in flags,
             b"n" in flags,
+            b"l" in flags,
             b"a" in flags,
             processes,
             frozenset(jid.decode("utf-8", "replace") for jid in cancelled),
             fields,
         )
 
-    def hold(self, link: Link, held: Sequence[Held], *, mark: str = "") -> set[bytes] | None:
+    def hold(
+        self, link: Link, held: Sequence[Held], *, mark: str = "", generation: str = ""
+    ) -> set[bytes] | None:
         """Renew the locks of these jobs; `mark` (`<seq>:<count>`) also brings the working hash back after a loss.
 
+        `generation` is the one in which a beat named the jobs; empty where they are surely all that is held.
         Returns the fields that another holder has superseded, None when this process is fenced.
         """
         superseded: set[bytes] = set()
@@ -163,15 +169,16 @@ class WorkerStore:
                 self._holder,
                 self.limits.lock_life,
                 mark,
-                "1" if last else "0",
+                (generation or "*") if last else "",
             ]
             for job in part:
                 args += (job.field, "s" if job.settling else "-", job.raw)
             status, epoch, _, *fields = link.run("assert", (self._working,), args)
-            self._candidate.seen(Epoch.parse(epoch))
+            seen = self._candidate.seen(Epoch.parse(epoch))
             if status == b"fenced":
                 return None
             superseded.update(fields)
+            generation = generation or seen.generation  # a roll may begin between two parts
         return superseded
 
     def adopt(self, link: Link, jobs: Sequence[Fetched]) -> set[bytes] | None:

@@ -213,6 +213,21 @@ def test_a_fenced_process_learns_it_from_its_beat(rig: Rig, jobs: Jobs, start: S
     assert not rig.raw.zscore("qik:alive", before)
 
 
+def test_a_beat_that_finds_no_working_hash_does_not_end_a_silence(
+    rig: Rig, jobs: Jobs, start: Start
+) -> None:
+    jobs.slow(1)
+    engine = start()
+    rig.edge(1)
+    eventually(lambda: jobs.runs[1])
+    before = engine.identity
+    engine.heartbeat._acknowledged = clock() - 2 * L
+    rig.raw.delete(f"qik:working:{before}")
+    engine.heartbeat.beat()
+
+    eventually(lambda: engine.identity != before, message="what it ran may run elsewhere by now")
+
+
 def test_buttons_of_sidekiqs_web_arrive_one_a_beat(rig: Rig, start: Start) -> None:
     engine, told = start(), []
     engine.heartbeat.on_beat = lambda beat: told.append(beat.signal)

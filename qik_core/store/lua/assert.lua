@@ -2,7 +2,7 @@
 --
 -- KEYS[1] qik:working:<identity> hash
 -- ARGV[1] candidate epoch   [2] holder   [3] 3 L, seconds   [4] "" for a beat; else the new value of #, after a loss
---     [5] 1 with the last chunk: marks the generation as beaten in
+--     [5] with the last chunk: the generation in which the fields were named, * the present one; it is beaten in then
 --     [6…] triples: field, s when its outcome is under way (else -), payload to restore or ""
 -- returns ok | fenced, epoch, time, then the fields that another holder has superseded
 --
@@ -45,5 +45,9 @@ for i, job in ipairs(jobs) do
   end
 end
 write_locks(E, set, {})
-if ARGV[5] == "1" then redis.call("HSET", working, "@", E.gen) end
+-- What was fetched between the naming and a roll's beginning has its lock in the generation before; and a process
+-- without # holds jobs that Redis does not know of.
+if ARGV[5] ~= "" and (mark ~= "" or ARGV[4] ~= "") then
+  redis.call("HSET", working, "@", ARGV[5] == "*" and E.gen or ARGV[5])
+end
 return reply

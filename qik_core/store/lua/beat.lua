@@ -4,16 +4,17 @@
 -- ARGV[1] candidate epoch   [2] identity   [3] its queues, spaces between
 --     [4] the right to run suspects: k it is being used, y it would be, n not now   [5] ms for which it holds
 --     [6] how many values the heartbeat hash gets   [7…] those: name, value; then thread, work for Sidekiq's Busy page
--- returns ok | fenced, epoch, time, signal or "", flags (r a roll is asked for, n Redis did not know us, a the right
---     was given), how many processes are alive, at most 500 jids cancelled last, then the fields of the working hash
+-- returns ok | fenced, epoch, time, signal or "", flags (r a roll is asked for, n Redis did not know us, l it has
+--     no working hash of ours, a the right was given), how many processes are alive, at most 500 jids cancelled last, then the fields of the working hash
 --
 -- Why a script: a fenced process must not look alive, and what it holds must be read at the moment of its beat.
 --
 -- include: epoch alone
 redis.call("DEL", K.never)
 local E, identity = open_epoch(ARGV[1]), ARGV[2]
-if redis.call("HGET", KEYS[3], "#") == "fenced" then return {"fenced", E.text, STAMP, "", "", 0, {}} end
-local flags = redis.call("EXISTS", KEYS[1]) == 0 and "n" or ""
+local mark = redis.call("HGET", KEYS[3], "#")
+if mark == "fenced" then return {"fenced", E.text, STAMP, "", "", 0, {}} end
+local flags = (redis.call("EXISTS", KEYS[1]) == 0 and "n" or "") .. (mark and "" or "l")
 redis.call("ZADD", K.alive, STAMP, identity)
 redis.call("SADD", K.processes, identity)
 redis.call("HSET", KEYS[1], "beat", STAMP, unpack(ARGV, 7, 6 + ARGV[6]))

@@ -34,6 +34,7 @@ local settled = plain + locked + others
 count_runs(ARGV[10], settled, tonumber(ARGV[15]))
 local queues, want, jobs, runs, popped = {}, tonumber(ARGV[5]), {}, "", 0
 for name in ARGV[11]:gmatch("[%w_.:-]+") do queues[#queues + 1] = name end
+if want > 0 then read_locks(E, {"#"}) end -- this exchange may be the first to find that they are gone
 local age = NOW * 1000 - E.birth
 if want > 0 and #queues > 0 and not (age >= 0 and age < tonumber(ARGV[6])) then
   jobs, runs, popped = fetch(E, W, queues, want, ARGV[2] .. ".")

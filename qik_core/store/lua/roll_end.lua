@@ -15,10 +15,10 @@ for _, key in ipairs(KEYS) do
   if key:sub(1, #K.unique) ~= K.unique then waiting[key] = true
   elseif key ~= K.unique .. E.gen then orphans[#orphans + 1] = key end
 end
-for _, identity in ipairs(redis.call("ZRANGE", K.alive, 0, -1)) do waiting[K.working .. identity] = true end
-for key in pairs(waiting) do
+for _, identity in ipairs(redis.call("ZRANGE", K.alive, 0, -1)) do waiting[K.working .. identity] = "alive" end
+for key, how in pairs(waiting) do
   local seen = redis.call("HMGET", key, "#", "@")
-  if seen[1] and seen[1] ~= "fenced" and seen[2] ~= E.gen then return -1 end
+  if (seen[1] or how == "alive") and seen[1] ~= "fenced" and seen[2] ~= E.gen then return -1 end
   if redis.call("EXISTS", K.recovering .. key:sub(#K.working + 1)) == 1 then return -1 end
 end
 local left = redis.call("HLEN", K.unique .. E.prev) - 1

@@ -135,7 +135,11 @@ class Worker:
             return None
         from qik_core.store.worker import Held
 
-        return self.store.hold(self.rig.link, [Held(field, False) for field in beat.fields])
+        return self.store.hold(
+            self.rig.link,
+            [Held(field, False) for field in beat.fields],
+            generation=beat.epoch.generation,
+        )
 
     @property
     def held(self) -> int:

@@ -7,6 +7,7 @@ import pytest
 from qik_core.payload import Payload
 from qik_core.store import Store
 from qik_core.store.exchange import Kind, Status
+from qik_core.store.store import Candidate
 from qik_core.store.worker import Held
 from tests.qik_core.store.rig import Rig, digest, done, jid, other
 
@@ -254,3 +255,14 @@ def test_an_empty_payload_is_handed_out_again_and_given_back_like_any_other(rig:
     assert worker.store.read(rig.link, [first.jobs[0].field]) == list(first.jobs)
     assert worker.store.give_back(rig.link, first.jobs) == 1
     assert worker.send(1, want=0).jobs == []
+
+
+def test_an_exchange_that_finds_the_locks_gone_hands_out_nothing(rig: Rig) -> None:
+    rig.store.candidate = Candidate()  # whose birth is now, as in production
+    worker = rig.worker()
+    rig.edge(1)
+    rig.raw.delete("qik:unique:" + rig.store.look().generation)
+
+    answer = worker.exchange()
+    assert (answer.status, list(answer.jobs)) == ("idle", [])
+    assert rig.queued() == [jid(1).decode()]

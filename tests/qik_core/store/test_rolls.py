@@ -6,6 +6,7 @@ import pytest
 
 from qik_core.store import recovery, rolls
 from qik_core.store.exchange import Kind
+from qik_core.store.worker import Held
 from tests.qik_core.store.rig import Rig, digest, done, other
 
 pytestmark = pytest.mark.every_server
@@ -136,3 +137,40 @@ def test_a_roll_collects_the_generations_that_a_lost_epoch_left_behind(rig: Rig)
         f"qik:unique:{rig.store.look().generation}".encode()
     ]
     assert rig.locks() == 3
+
+
+def test_a_job_fetched_between_a_beat_and_its_assertion_keeps_its_lock_through_a_roll(
+    rig: Rig,
+) -> None:
+    worker = rig.worker()
+    beat = worker.store.beat(rig.link, ["info", "{}"])
+    rig.edge(1)
+    worker.fetch()
+    attempt = rolls.Roll(rig.link, rig.store.candidate, "tester")
+    attempt.begin()
+    attempt.walk()
+    worker.store.hold(rig.link, (), generation=beat.epoch.generation)
+
+    assert attempt.end() == -1, "that beat named nothing in the new generation"
+    worker.beat()
+    assert attempt.end() == 0
+    assert rig.tell(2, keys=[1])[0].value == "duplicate_running"
+
+
+def test_a_roll_waits_for_a_process_whose_working_hash_somebody_deleted(rig: Rig) -> None:
+    rig.edge(1)
+    worker = rig.worker()
+    worker.beat()
+    (job,) = worker.fetch()
+    rig.raw.delete(f"qik:working:{worker.identity}")
+    attempt = rolls.Roll(rig.link, rig.store.candidate, "tester")
+    attempt.begin()
+    attempt.walk()
+    assert worker.store.beat(rig.link, ["info", "{}"]).lost
+    worker.beat()
+
+    assert attempt.end() == -1, "what it runs is in no working hash"
+    worker.store.hold(rig.link, [Held(job.field, False, job.raw)], mark="1:0")
+    assert not worker.store.beat(rig.link, ["info", "{}"]).lost
+    assert attempt.end() == 0
+    assert rig.tell(2, keys=[1])[0].value == "duplicate_running"

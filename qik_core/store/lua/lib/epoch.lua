@@ -7,7 +7,7 @@ local STAMP = string.format("%.6f", NOW)
 
 local function make_epoch(E)
   local loss, gen, born = E.candidate:match("^(%S+) (%S+) (%d*)$")
-  local birth = born ~= "" and born or string.format("%.0f", NOW * 1000)
+  local birth = born ~= "" and born or string.format("%.0f", math.floor(NOW * 1000))
   E.loss, E.gen, E.prev, E.birth = loss, gen, "-", tonumber(birth)
   E.text = loss .. " " .. gen .. " - " .. birth
   redis.call("SET", K.epoch, E.text)
