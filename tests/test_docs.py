@@ -87,7 +87,10 @@ def test_blocks_of_python_are_marked_with_known_words_and_can_be_read(name: str)
 
 
 def test_a_wrong_example_is_found_and_its_line_is_that_of_the_page(tmp_path: Path) -> None:
-    page = "# A page\n\n```python run\nx = 1\n```\n\n```python\nnot python\n```\n\n```python run\ndef test_it():\n    assert x == 2\n```\n"
+    page = (
+        "# A page\n\n```python run\nx = 1\n```\n\n```python\nnot python\n```\n\n"
+        "```python run\ndef test_it():\n    assert x == 2\n```\n"
+    )
 
     ran = run_pytest(tmp_path, project(page, "test_page.py"))
 
@@ -96,6 +99,9 @@ def test_a_wrong_example_is_found_and_its_line_is_that_of_the_page(tmp_path: Pat
 
 
 def test_blocks_may_be_other_files_of_the_page(tmp_path: Path) -> None:
-    page = "```python run shop.py\nprice = 5\n```\n```sh\nls\n```\n```python run\nfrom shop import price\n\ndef test_it():\n    assert price == 5\n```\n"
+    page = (
+        "```python run shop.py\nprice = 5\n```\n```sh\nls\n```\n"
+        "```python run\nfrom shop import price\n\ndef test_it():\n    assert price == 5\n```\n"
+    )
 
     assert run_pytest(tmp_path, project(page, "test_page.py")).code == 0

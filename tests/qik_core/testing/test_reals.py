@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 import redis
 
-from qik_core import Code, Duplicate, Enqueued, Job, Payload, job, push
+from qik_core import Code, Duplicate, Enqueued, Job, Payload, api, hooks, job, push
 from qik_core.errors import UnknownJob
 from qik_core.middleware import Next
 from qik_core.outcomes import Discard, RequeueAfter, Terminal
@@ -245,3 +247,33 @@ def test_a_time_limit_holds_in_a_real_drain(server: Real) -> None:
 
     with pytest.raises(JobsFailed, match="timeout"):
         server.drain()
+
+
+def test_handlers_of_errors_and_deaths_are_told_by_a_real_drain(server: Real) -> None:
+    told: list[Any] = []
+
+    @hooks.on_error
+    def error(raised: BaseException, context: Mapping[str, Any]) -> None:
+        told.append((type(raised), context["job"]))
+
+    @hooks.on_death
+    def death(each: Payload, raised: BaseException | None) -> None:
+        told.append(each.args)
+
+    try:
+        Failing.set(retry=0).perform_async(1)
+        server.drain(check=False)
+    finally:
+        hooks.clear()
+
+    assert told == [(KeyError, "Failing"), [1]]
+
+
+def test_programs_look_at_what_became_of_jobs_with_the_api(server: Real) -> None:
+    Failing.perform_async(1)
+    Failing.set(retry=0).perform_async(2)
+    server.drain(check=False)
+
+    assert [each.args for each in api.RetrySet()] == [[1]]
+    assert [each.args for each in api.DeadSet()] == [[2]]
+    assert api.Stats.read().failed == 2
