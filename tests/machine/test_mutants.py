@@ -1,0 +1,29 @@
+"""A machine that finds nothing proves nothing: it must find each mistake that is planted, and say so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.machine.mutants import MUTANTS, Mutant
+from tests.machine.oracle import Violation
+from tests.machine.running import run
+from tests.machine.wire import Scripts
+from tests.machine.world import World
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_the_machine_finds_a_planted_mistake(redis_url: str, mutant: Mutant) -> None:
+    made = []
+
+    def make() -> World:
+        made.append(1)
+        return World(redis_url, replace=mutant.replace, promote=mutant.promote)
+
+    with pytest.raises(Violation) as found:
+        run(make, examples=400, steps=40)
+    print(len(made), found.value)
+
+
+def test_a_mistake_that_no_longer_fits_its_script_is_refused() -> None:
+    with pytest.raises(AssertionError, match="has 0 times"):
+        Scripts({"push": [("no such words", "")]}).get("push")
