@@ -21,10 +21,12 @@ _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 async def on_thread(function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
     """Call a blocking function on one of the threads, with the caller's context variables, and await its result."""
-    run = contextvars.copy_context().run
-    return await asyncio.get_running_loop().run_in_executor(
-        _executor(), partial(run, function, *args, **kwargs)
-    )
+    call = partial(contextvars.copy_context().run, function, *args, **kwargs)
+    try:
+        done = asyncio.get_running_loop().run_in_executor(_executor(), call)
+    except RuntimeError:  # the interpreter is ending, and starts no more threads
+        return call()
+    return await done
 
 
 def later(function: Callable[..., R], *args: Any) -> Future[R]:

@@ -104,9 +104,23 @@ def test_b25_a_moment_that_cannot_be_is_refused(moment: Any, text: str, raw: red
     ]
     if moment is not None:
         calls.append(lambda: TakesInt.perform_bulk([(7,)], at=moment))
+        calls.append(lambda: TakesInt.set(queue="x").perform_bulk([(7,)], at=[moment]))
+        calls.append(lambda: TakesInt.after_commit(object()).perform_bulk([(7,)], at=[moment]))
     for call in calls:
         with pytest.raises(ArgumentError, match=text):
             call()
+
+    assert empty(raw)
+
+
+def test_b25_a_moment_among_many_is_named_by_its_place(raw: redis.Redis) -> None:
+    with pytest.raises(
+        ArgumentError, match=r"TakesInt\.perform_bulk: at\[1\] is 60, .*for a delay"
+    ):
+        TakesInt.perform_bulk([(7,), (8,)], at=[4_000_000_000, 60])
+    for pusher in (TakesInt.set(wait=60), TakesInt.set(wait_until=4_000_000_000)):
+        with pytest.raises(ArgumentError, match="was set already: give one time"):
+            pusher.perform_bulk([(7,)], at=[4_000_000_000])
 
     assert empty(raw)
 

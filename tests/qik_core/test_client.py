@@ -236,7 +236,7 @@ def test_without_redis_a_push_fails_in_time_and_says_that_nothing_was_written() 
 
 def test_a_forked_child_a_thread_and_atexit_push_too(redis_url: str, raw: redis.Redis) -> None:
     code = """
-import atexit, os, threading
+import asyncio, atexit, os, threading
 from tests.qik_core.jobs_of_tests import TakesInt
 TakesInt.perform_async(1)
 child = os.fork()
@@ -249,6 +249,7 @@ thread.start()
 thread.join()
 TakesInt.perform_async(4)
 atexit.register(TakesInt.perform_async, 5)
+atexit.register(lambda: asyncio.run(TakesInt.aio.perform_async(6)))
 """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -260,7 +261,34 @@ atexit.register(TakesInt.perform_async, 5)
     )
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert [each["args"][0] for each in stored(raw, "queue:ints")] == [5, 4, 3, 2, 1]
+    assert [each["args"][0] for each in stored(raw, "queue:ints")] == [5, 6, 4, 3, 2, 1]
+
+
+def test_a_module_may_push_while_it_is_imported(
+    redis_url: str, raw: redis.Redis, tmp_path: Path
+) -> None:
+    code = "from tests.qik_core.jobs_of_tests import TakesInt\nTakesInt.perform_async(1)\n"
+    (tmp_path / "pushes.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-c", "import pushes"],
+        cwd=ROOT,
+        env={"REDIS_URL": redis_url, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr, raw.llen("queue:ints")) == (0, "", 1)
+
+
+def test_a_client_that_was_closed_connects_anew(
+    store: Store, pusher: Client, raw: redis.Redis
+) -> None:
+    pusher.push(TakesInt, [1])
+    store.close()
+
+    assert pusher.push(TakesInt, [2])
+    assert raw.llen("queue:ints") == 2
 
 
 def test_an_application_that_only_pushes_loads_no_more_than_it_needs() -> None:
