@@ -220,12 +220,10 @@ class JobRecord:
         changes = {"retry_count": count - 1} if retried and count is not None else {}
         if not changes and "enqueued_at" not in self.fields:
             return self.raw
-        kept = {name: value for name, value in self.fields.items() if name != "enqueued_at"}
-        return (
-            _encoder.encode({**kept, **changes})
-            if self.foreign
-            else encode_fields({**kept, **changes})
-        )
+        whole = {name: value for name, value in self.fields.items() if name != "enqueued_at"}
+        whole.update(changes)
+        # What Ruby wrote stays as Ruby writes; what it only wrote anew gets our header again, which scripts match.
+        return encode_fields(whole) if "qik" in whole else _encoder.encode(whole)
 
     def _text(self, name: str) -> str:
         value = self.fields.get(name)

@@ -145,6 +145,22 @@ def test_a_foreign_job_is_retried_as_ruby_wrote_it(rig: Rig) -> None:
     assert nothing_missing(rig)
 
 
+def test_a_job_that_ruby_wrote_anew_is_ours_again_when_retried(rig: Rig) -> None:
+    put(rig, "retry", 1)
+    [job] = RetrySet(rig.store)
+    rig.raw.delete("retry")
+    rig.raw.set("qik:n:retry", 0)
+    rig.raw.zadd("retry", {foreign(**{key: job.fields[key] for key in sorted(job.fields)}): 5.0})
+
+    assert RetrySet(rig.store).retry_all().done == 1
+
+    [queued] = Queue(store=rig.store)
+    assert (queued.foreign, queued.unique) == (False, job.unique)
+    assert nothing_missing(rig)
+    assert len(rig.worker("host:9:aaaa").fetch()) == 1
+    assert rig.edge(2, keys=[1]) == [Code.DIRTIED]
+
+
 def test_all_are_retried_by_a_filter(rig: Rig) -> None:
     put(rig, "retry", *range(1, 501))
     put(rig, "retry", *range(501, 701))
