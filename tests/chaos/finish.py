@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from qik_core.payload import Payload
 from qik_core.store import due, recovery, rolls
-from qik_core.store.exchange import Done
-from tests.qik_core.store.rig import Rig
+from qik_core.store.exchange import Done, Fetched
+from tests.qik_core.store.rig import Rig, Worker
 
 
 def rescue(rig: Rig) -> None:
@@ -37,19 +38,26 @@ def drain(rig: Rig) -> Counter[str]:
         while due.promote(rig.link, source).jobs:
             pass
     worker, came = rig.worker("host:9:last"), Counter[str]()
-    done: list[Done] = []
-    while True:
-        answer = worker.exchange(*done, want=500)
-        done = [Done(job) for job in answer.jobs]
-        came.update(Payload.decode(job.raw).jid for job in answer.jobs)
-        if not done:
-            worker.store.leave(rig.link, ["default"])
-            return came
+    for suspects in (True, False):
+        done: Sequence[Done] = (Done(Fetched(b"0.0", b"", "")),)
+        while done:
+            done = [Done(job) for job in _exchange(rig, worker, done, suspects=suspects)]
+            came.update(Payload.decode(each.job.raw).jid for each in done)
+    worker.store.leave(rig.link, ["default"])
+    return came
+
+
+def _exchange(
+    rig: Rig, worker: Worker, done: Sequence[Done], *, suspects: bool
+) -> Sequence[Fetched]:
+    call = worker.store.prepare(done, ["default"], 500, suspects=suspects)
+    worker.sequence += 1
+    return worker.store.exchange(rig.link, worker.sequence, call).jobs
 
 
 def leftovers(raw: Any) -> list[str]:
     """Return the keys that a drained server must not have: what stays, or ends by itself, is all right."""
-    stays = ("stat:", "qik:n:", "qik:counts", "qik:epoch", "queues", "dead")
+    stays = ("stat:", "qik:n:", "qik:counts", "qik:epoch", "qik:cancelled", "queues", "dead")
     names = [name.decode() for name in raw.scan_iter(count=1000)]
     return [
         each

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from qik_core import Job, registry
+from qik_core.api import DeadSet, LaterSet, Queue, RetrySet, ScheduledSet, cancel
 from qik_core.client import Client
+from qik_core.context import Context
 from qik_core.definition import Definition
 from qik_core.errors import StoreUnavailable
 from qik_core.payload import Payload
@@ -21,7 +23,9 @@ from qik_core.store import Origin, Store, due, recovery, rolls
 from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome
 from qik_core.store.link import Link, Links
 from qik_core.store.worker import Held
+from tests.qik_core.engine import Engine, Jobs
 from tests.qik_core.store.rig import Rig, Worker, digest, jid
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -169,6 +173,34 @@ def leave(actor: Actor) -> None:
     again(lambda: actor.store.leave(actor.link, ["default"]))
 
 
+class Fates(Jobs):
+    """Jobs of a whole worker that end as their numbers say."""
+
+    def process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
+        outcome = super().process(job, entered)
+        return settled(job) if isinstance(outcome, Done) else outcome
+
+
+WHOLE: Final = frozenset({1, 2, 3, 4, 6, 7, *range(10, 19)})
+STAYS: Final = {name(3): ["retry"], name(4): ["dead"]}
+"""Where those of them are that do not end."""
+
+
+def stand_in_line(rig: Rig) -> None:
+    rig.push(1, unique=False)
+    rig.push(7, until="start")
+    rig.push(*sorted(WHOLE - {1, 7}))
+
+
+def live(actor: Actor) -> None:
+    """Be a whole worker, with its threads, from registration to goodbye."""
+    jobs = Fates()
+    engine = Engine(actor.rig.url, jobs, beats=True)
+    eventually(lambda: jobs.ends.total() == len(WHOLE))
+    engine.heartbeat.beat_soon()
+    engine.stop()
+
+
 # --- poller, recovery, roll ------------------------------------------------------------
 
 
@@ -221,6 +253,40 @@ def convict(actor: Actor) -> None:
     again(lambda: recovery.recover(link, LOST, candidate))
 
 
+def suspect(job: Fetched) -> tuple[recovery.Home, bytes]:
+    return recovery.Home.SUSPECTS, Payload.decode(job.raw).replace(deaths=2).encode()
+
+
+def run_suspects(actor: Actor) -> None:
+    """Recover to the suspects, and run two of them, each alone."""
+    link, candidate = actor.link, actor.rig.store.candidate
+    again(lambda: recovery.fence(link, LOST, recovery.SURE))
+    again(lambda: recovery.recover(link, LOST, candidate, home=suspect))
+    for _ in range(2):
+        call = actor.store.prepare((), ("default",), 1, suspects=True)
+        number = actor.sequence + 1
+        answer = again(lambda: actor.store.exchange(actor.link, number, call))  # noqa: B023 - used at once
+        actor.sequence = number
+        actor.exchange(*map(settled, answer.jobs), want=0)
+
+
+def fill_everything(rig: Rig) -> None:
+    """Leave jobs in every set and on the queue."""
+    fall_due(rig)
+    rig.push(*range(11, 15))
+
+
+def manage(actor: Actor) -> None:
+    """Do what people and programs do to jobs that wait."""
+    store = actor.rig.store
+    again(lambda: cancel(name(11), store))
+    again(lambda: Queue("default", store).bury_all())
+    again(lambda: DeadSet(store).retry_all())
+    again(lambda: ScheduledSet(store).advance_all())
+    again(lambda: RetrySet(store).retry_all())
+    again(lambda: LaterSet("default", store).delete_all())
+
+
 def delete_one(rig: Rig) -> None:
     """Leave jobs of every kind, a lock without a job, and nobody who holds anything."""
     fall_due(rig)
@@ -267,9 +333,12 @@ PATHS: Final = {
         Path("beat, assert", beat, lambda rig: rig.push(1, 2, 7), _names(1, 2, 7), loses=True),
         Path("give back", give_back, stand_by, _names(1, 2, 6)),
         Path("leave", leave, lambda rig: rig.push(1, 2), _names(1)),
+        Path("live", live, stand_in_line, _names(*WHOLE - {3, 4})),
         Path("promote", promote, fall_due),
         Path("recover", recover, die),
         Path("convict", convict, die),
+        Path("suspects", run_suspects, die, _names(1, 2, 6, 7, 8)),
+        Path("manage", manage, fill_everything, _names(5, 6, 7, 11)),
         Path("roll", roll, delete_one, _names(8, 9, 11, 12), leaves_orphans=True),
     )
 }

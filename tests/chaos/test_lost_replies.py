@@ -93,7 +93,10 @@ def enumerate_losses(rig: Rig, proxy: FaultProxy, path: Path, faults: tuple[str,
             fail_once(rig, proxy, path, fault, name, nth)
 
 
-@pytest.mark.parametrize("name", PATHS)
+BY_HAND = [name for name in PATHS if name != "live"]  # a whole worker: test_worker_faults
+
+
+@pytest.mark.parametrize("name", BY_HAND)
 def test_a_reply_that_is_lost_changes_nothing(rig: Rig, proxy: FaultProxy, name: str) -> None:
     enumerate_losses(rig, proxy, PATHS[name], ("cut",))
 
@@ -101,7 +104,7 @@ def test_a_reply_that_is_lost_changes_nothing(rig: Rig, proxy: FaultProxy, name:
 @pytest.mark.slow
 @pytest.mark.every_server
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", BY_HAND)
 def test_no_fault_at_any_command_changes_what_is_there_afterwards(
     rig: Rig, proxy: FaultProxy, name: str, fault: str
 ) -> None:

@@ -6,34 +6,24 @@ Its process lives on, so no job may run twice; and two heartbeats later nothing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path as Folder
 
 import pytest
 import redis
 
-from qik_core.context import Context
 from qik_core.errors import StoreError
-from qik_core.store.exchange import Done, Fetched, Outcome
 from tests.chaos import finish, places
-from tests.chaos.paths import again, name, settled
+from tests.chaos.paths import STAYS, WHOLE, Fates, again, name, stand_in_line
 from tests.faultproxy import FAULTS, FaultProxy, is_called
 from tests.qik_core.engine import Engine, Jobs, held
 from tests.qik_core.store.rig import Rig
 from tests.waiting import eventually
 
 SOON = 0.2
-NUMBERS = frozenset({1, 2, 3, 4, 6, 7, *range(10, 20)})
-STAYS = {name(3): ["retry"], name(4): ["dead"]}
-
-
-class Fates(Jobs):
-    """Jobs that end as their numbers say."""
-
-    def process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
-        outcome = super().process(job, entered)
-        return settled(job) if isinstance(outcome, Done) else outcome
+LAST = 19
+NUMBERS = WHOLE | {LAST}
 
 
 @pytest.fixture
@@ -55,9 +45,7 @@ def proxy(redis_url: str, tmp_path: Folder) -> Iterator[FaultProxy]:
 def push(rig: Rig) -> None:
     rig.raw.flushall()
     rig.store.look()
-    rig.push(1, unique=False)
-    rig.push(7, until="start")
-    rig.push(*sorted(NUMBERS - {1, 7, 19}))
+    stand_in_line(rig)
 
 
 def live(rig: Rig, proxy: FaultProxy) -> Jobs:
@@ -65,13 +53,13 @@ def live(rig: Rig, proxy: FaultProxy) -> Jobs:
     jobs = Fates()
     engine = again(lambda: Engine(proxy.url, jobs, beats=True, timeout=SOON, size=4))
     try:
-        eventually(lambda: jobs.ends.total() >= len(NUMBERS) - 1)
+        eventually(lambda: jobs.ends.total() >= len(WHOLE))
         for _ in range(2):
             before = proxy.seen()["beat"]
             engine.heartbeat.beat_soon()
             eventually(lambda before=before: proxy.seen()["beat"] > before)  # type: ignore[misc]
-        rig.push(19)
-        eventually(lambda: jobs.ends[19] and not held(rig), 5)
+        rig.push(LAST)
+        eventually(lambda: jobs.ends[LAST] and not held(rig), 5)
     finally:
         with suppress(StoreError):  # what a child does: others find what is left
             engine.stop()
