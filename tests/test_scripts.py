@@ -152,6 +152,20 @@ def test_set_up_uses_uv_where_it_is_and_runs_once_per_lock(checkout: Path, path:
     ]
 
 
+def test_set_up_installs_again_when_an_entry_point_changes(checkout: Path, path: Path) -> None:
+    calls = path / "calls"
+    put(path, "uv", FAKE_UV)
+    (path / "chmod").symlink_to(str(shutil.which("chmod")))
+    run(checkout, path, "setup", CALLS=str(calls))
+    project = checkout / "pyproject.toml"
+    project.write_text(project.read_text().replace("qik_core.testing.plugin", "elsewhere"))
+
+    done = run(checkout, path, "setup", CALLS=str(calls))
+
+    assert done.returncode == 0, done.stderr
+    assert calls.read_text().count("pip install") == 4
+
+
 def test_an_environment_that_was_moved_is_made_anew(checkout: Path, path: Path) -> None:
     calls = path / "calls"
     put(path, "uv", FAKE_UV)
