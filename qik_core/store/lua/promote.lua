@@ -10,11 +10,12 @@
 -- include: epoch locks wake
 redis.call("DEL", K.never)
 local due = redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", STAMP, "LIMIT", 0, ARGV[1])
-local queues, ours, aside = {}, 0, 0
+local queues, counted, ours, aside = {}, {}, 0, 0
 for _, raw in ipairs(due) do
   local _, _, queue = raw:match(HEADER)
+  local mine = raw:sub(1, 8) == '{"qik":"' and 1 or 0 -- also a job of Ruby's without a jid, once it has failed here
+  ours = ours + mine
   if queue then
-    ours = ours + 1
     raw = stamped(raw, ARGV[2])
   else
     local ok, job = pcall(cjson.decode, raw)
@@ -23,6 +24,7 @@ for _, raw in ipairs(due) do
   if queue then
     queues[queue] = queues[queue] or {}
     table.insert(queues[queue], raw)
+    counted[queue] = (counted[queue] or 0) + mine
   else
     aside = aside + 1
     redis.call("ZADD", K.dead, STAMP, raw)
@@ -34,7 +36,7 @@ if ours > 0 then redis.call("DECRBY", K.n .. KEYS[1], ours) end
 for queue, raws in pairs(queues) do
   redis.call("LPUSH", K.queue .. queue, unpack(raws))
   redis.call("SADD", K.queues, queue)
-  redis.call("INCRBY", K.n .. K.queue .. queue, #raws)
+  if counted[queue] > 0 then redis.call("INCRBY", K.n .. K.queue .. queue, counted[queue]) end
   wake(queue, #raws)
 end
 local next_ = redis.call("ZRANGE", KEYS[1], 0, 0, "WITHSCORES")

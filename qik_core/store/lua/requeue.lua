@@ -29,7 +29,7 @@ for i = 3, #ARGV, 6 do
   else
     redis.call("LPUSH", K.queue .. queue, stamped(new, ARGV[2]))
     redis.call("SADD", K.queues, queue)
-    if new:match(HEADER) then redis.call("INCRBY", K.n .. K.queue .. queue, 1) end
+    if is_counted(new) then redis.call("INCRBY", K.n .. K.queue .. queue, 1) end
     if digest ~= "" then
       recs[digest] = record("q", "0", rec and rec:sub(3, 8) or "------", NOW + seconds, jid)
       write_locks(E, {digest, recs[digest]}, {})

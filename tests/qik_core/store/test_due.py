@@ -72,3 +72,16 @@ def test_bad_entries_are_set_aside_and_hold_nothing_up(rig: Rig) -> None:
         b'{"class":"X","args":[9007199254740993],"queue":"default"}'
     ]
     assert rig.raw.hget("qik:counts", "malformed") == b"%d" % len(bad)
+
+
+def test_counts_prove_no_deletion_when_jobs_of_ruby_become_due(rig: Rig) -> None:
+    rig.raw.zadd("schedule", {b'{"class":"X","args":[],"queue":"default","jid":"a"}': 1.0})
+    rig.raw.zadd("retry", {b'{"qik":"-","jid":"","queue":"default","class":"X","args":[]}': 1.0})
+    rig.raw.set("qik:n:retry", 1)  # it came without a jid, and failed here
+
+    for source in (b"schedule", b"retry"):
+        assert due.promote(rig.link, source).jobs == 1
+    assert len(rig.worker().fetch()) == 2
+
+    assert rig.store.audit(["default"]) == 0
+    assert (rig.raw.get("qik:n:queue:default"), rig.raw.get("qik:n:retry")) == (b"0", b"0")
