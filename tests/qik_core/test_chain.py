@@ -121,7 +121,7 @@ class AsynchronousCall:
         (yields, "yields is async or yields"),
         (AsynchronousCall(), "AsynchronousCall is async or yields"),
     ],
-    ids=str,
+    ids=["none", "text", "async", "yields", "async call"],
 )
 def test_what_can_be_no_middleware_is_refused_where_it_is_added(wrong: Any, text: str) -> None:
     with pytest.raises(DefinitionError, match=text):
@@ -251,7 +251,7 @@ def test_a_second_call_after_a_failure_does_not_run_the_job_again(
         (functools.partial(asynchronous), DefinitionError, 0),
         (functools.partial(yields), DefinitionError, 0),
     ],
-    ids=str,
+    ids=["raises", "interrupts", "raises after", "gives a dict", "async", "yields"],
 )
 def test_what_a_middleware_raises_fails_the_job_also_what_never_ran_its_body(
     middleware: Any, error: type[BaseException], ran: int

@@ -104,13 +104,17 @@ def test_both_chains_stand_around_the_run() -> None:
 
 
 def test_a_server_middleware_that_changes_the_job_in_place_does_not_change_the_run() -> None:
+    class Shows(Job):
+        def perform(self, numbers: list[int]) -> object:
+            return numbers, self.context.payload.args
+
     def spoils(job: Payload, call_next: Next[None]) -> None:
-        job.args.clear()
+        job.args[0].clear()
         call_next(job)
 
     settings.configure(server_middleware=[spoils])
 
-    assert adding().perform_inline(3).endswith(": 4")
+    assert Shows.perform_inline([3]) == ([3], [[3]])
 
 
 def test_a_refusal_is_an_error_that_names_who_refused() -> None:

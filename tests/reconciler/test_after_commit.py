@@ -333,7 +333,9 @@ def test_what_cannot_travel_is_refused_at_the_call_and_a_key_before_its_flush_sa
     assert told(raw) == [item.id]
 
 
-@pytest.mark.parametrize("given", [None, 7, "session", sessionmaker()], ids=repr)
+@pytest.mark.parametrize(
+    "given", [None, 7, "session", sessionmaker()], ids=["none", "int", "str", "sessionmaker"]
+)
 def test_what_is_no_session_is_refused(given: Any) -> None:
     with pytest.raises(ArgumentError, match="give it a Session, an AsyncSession or a scoped_sess"):
         Sync.after_commit(given).perform_async(7)
