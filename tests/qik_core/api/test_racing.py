@@ -41,8 +41,13 @@ def test_two_deleters_and_a_worker_have_exactly_one_effect_on_each_job(
         for job in queue:
             if queue.delete(job):
                 deleted[job.args[0]] += 1
+                jobs.open()
 
+    jobs.slow(
+        501, 1001
+    )  # both threads wait for the first deletion, so that neither side is done before the other
     start(size=2)
+    eventually(lambda: jobs.ends)
     together(delete, delete)
     eventually(lambda: drained(rig), 30)
 
