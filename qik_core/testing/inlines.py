@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from threading import Thread
 from typing import Any, Final, TypeVar
@@ -40,7 +40,7 @@ class Inline(Mode):
     def __init__(self) -> None:
         super().__init__()
         self._memory = Memory()
-        self._store = MemoryStore(self._memory, self.name, self.perform)
+        self._store = MemoryStore(self._memory, self.name, self._push)
         self.dropped: list[Dropped] = []
         """The jobs that expired, discarded themselves or were cancelled."""
         self.failed: list[tuple[EnqueuedJob, BaseException]] = []
@@ -57,7 +57,7 @@ class Inline(Mode):
         self._usable("drain")
         return 0
 
-    def perform(self, chunk: Chunk) -> tuple[list[Code], str]:
+    def _push(self, chunk: Chunk) -> tuple[list[Code], str]:
         """Push a chunk and perform what of it may run. Raises what a job raises."""
         depth = _depth.get()
         if depth >= DEEPEST:
@@ -99,8 +99,8 @@ class Inline(Mode):
     def _open(self, settings: Settings) -> Store:  # noqa: ARG002 - a memory needs none
         return self._store
 
-    def _start(self) -> None:
-        self._entered.enter_context(_threads_for_all())
+    def _start(self, begun: ExitStack) -> None:
+        begun.enter_context(_threads_for_all())
 
 
 class _Threads(ThreadPoolExecutor):

@@ -20,6 +20,7 @@ from qik_core.testing.errors import MisusedMode
 from qik_core.testing.running import EnqueuedJob, Loop
 
 _USES: Final = "with fake() as jobs: …, or the fixture qik_fake; likewise inline, real"
+_NEW: Final = "has not begun: use it in a with statement"
 _lock = threading.Lock()
 _active: Mode | None = None
 
@@ -33,7 +34,7 @@ class Mode(ABC):
     def __init__(self) -> None:
         self._entered = ExitStack()
         self._loop = Loop()
-        self._state = "has not begun: use it in a with statement"
+        self._state = _NEW
 
     @property
     @abstractmethod
@@ -69,8 +70,12 @@ class Mode(ABC):
                 raise MisusedMode(
                     f"{self.name} inside {_active.name}: one mode at a time; leave that one first, or use one fixture"
                 )
-            self._start()
-            self._entered.enter_context(client.opening(self._open))
+            if self._state != _NEW:
+                raise MisusedMode(f"this {self.name} was used already: make another one")
+            with self._entered as begun:  # what has begun ends again if the rest cannot begin
+                self._start(begun)
+                begun.enter_context(client.opening(self._open))
+                self._entered = begun.pop_all()
             self._state, _active = "", self
         return self
 
@@ -80,15 +85,15 @@ class Mode(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        global _active  # noqa: PLW0603 - as above
+        global _active  # noqa: PLW0603 - one for the process, so that every push meets it
         with _lock:
             _active = None
-            self._state = "has ended: its jobs can be looked at, and no more performed"
-            self._entered.close()
-            self._loop.close()
+            self._state = "has ended: nothing is performed any more"
+            with self._entered:
+                self._loop.close()
 
-    def _start(self) -> None:  # noqa: B027 - most modes need nothing
-        """Make what the mode needs; `self._entered` is told how to end it."""
+    def _start(self, begun: ExitStack) -> None:  # noqa: B027 - most modes need nothing
+        """Make what the mode needs; `begun` is told how to end it."""
 
     def _usable(self, what: str) -> None:
         if self._state:

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -104,8 +104,8 @@ class Real(Mode):
             raise JobsFailed(worker.failures) from worker.failures[0].error
         return done
 
-    def _start(self) -> None:
-        self._entered.callback(self._end)
+    def _start(self, begun: ExitStack) -> None:
+        begun.callback(self._end)
         self._server.start()
         self._own = self._open(current())
         self._own.look()  # it makes an epoch of birth 0, which holds nothing back at its start

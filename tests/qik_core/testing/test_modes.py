@@ -110,3 +110,29 @@ def test_drain_drains_whatever_mode_is_on(mode: Callable[[], Any]) -> None:
 def test_what_is_no_job_is_refused_by_every_lookup() -> None:
     with fake() as jobs, pytest.raises(DefinitionError, match="a int is no job"):
         jobs.jobs_of(7)
+
+
+def test_a_mode_is_used_once() -> None:
+    mode = fake()
+    with mode:
+        pass
+
+    with pytest.raises(MisusedMode, match=r"this fake\(\) was used already: make another one"):
+        mode.__enter__()
+
+
+def test_a_server_that_could_not_be_used_ends_and_leaves_no_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mode = real()
+
+    def fails(_: object) -> Any:
+        raise LookupError("by the test")
+
+    monkeypatch.setattr(mode, "_open", fails)
+    with pytest.raises(LookupError, match="by the test"):
+        mode.__enter__()
+
+    assert not mode._server.running
+    with fake() as jobs:
+        assert jobs.jobs == []
