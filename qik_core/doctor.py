@@ -146,7 +146,7 @@ def _topology(server: Server) -> Iterator[Finding]:
             "the server is a node of a cluster, and the scripts use keys of several slots",
             "Use a server on its own, with replicas if you like",
         )
-    if server.role != "master":
+    if server.replica:
         yield Finding(
             Check.REPLICA,
             Severity.ERROR,

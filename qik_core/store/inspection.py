@@ -46,7 +46,7 @@ class Server:
     kind: str
     """redis or valkey."""
     version: tuple[int, int, int]
-    role: str = "master"
+    replica: bool = False
     cluster: bool = False
     policy: str | None = None
     """maxmemory-policy."""
@@ -128,7 +128,7 @@ def read_server(link: Link) -> Server:
     return Server(
         kind=kind,
         version=_version(info.get("valkey_version") or info.get("redis_version", "")),
-        role=info.get("role", "master"),
+        replica="master_link_status" in info,
         cluster=info.get("cluster_enabled") == "1",
         policy=info.get("maxmemory_policy") or _config(link, denied, "maxmemory-policy"),
         maxmemory=int(info.get("maxmemory", 0)),

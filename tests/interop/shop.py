@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 from qik_core import Job
+from tests.waiting import eventually
 
 RUBY = "ruby"
 """The queue that only Ruby workers serve."""
@@ -52,6 +52,5 @@ class Nap(Job, name="Shop::Nap", unique_for=600):
 
     def perform(self, number: int) -> None:
         note("began", self, number)
-        while not Path(os.environ["SHOP_MENDED"]).exists():
-            time.sleep(0.01)
+        eventually(Path(os.environ["SHOP_MENDED"]).exists, 60)
         note("ran", self, number)

@@ -13,7 +13,7 @@ from tests.waiting import eventually
 
 FORMS: list[Any] = [
     [1, None],
-    [2, "é → 漢字 🜁  "],
+    [2, "é → \u6f22\u5b57 🜁  "],
     [3, 2**70],
     [4, -(2**63) - 1],
     [5, 1.5e300],
