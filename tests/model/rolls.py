@@ -28,11 +28,11 @@ def roll_walk(store: Store, rules: Rules, stage: int) -> Store:
         return store  # "every step checks the generation and stops if it changed"
     for source in (WALK if rules.sources_first else WALK_TARGETS_FIRST)[stage - 1]:
         for jid in getattr(store, source):
-            store = _keep(store, rules, jid)
+            store = keep(store, rules, jid)
     return store._replace(walk=stage + 1)
 
 
-def _keep(store: Store, rules: Rules, jid: int) -> Store:
+def keep(store: Store, rules: Rules, jid: int) -> Store:
     """Carry over the lock of a job that was seen."""
     lock = locked(store)
     if not rules.walk_keeps and lock is store.old and lock is not None and lock.jid != jid:

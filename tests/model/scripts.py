@@ -41,6 +41,7 @@ RETRY: Final = "t"  # what becomes of a job, as `Kind` spells it
 BURY: Final = "d"
 DROP: Final = "x"
 BACK: Final = "b"
+LATER: Final = "s"
 
 
 # --- push and promote ---------------------------------------------------------
@@ -157,14 +158,19 @@ def settle(store: Store, rules: Rules, i: int, identity: int, jid: int, kind: st
     lock = locked(store)
     if lock is not None and not _may_settle(lock, jid, identity, rules):
         return store  # "anything else: the outcome is dropped and counted superseded, no retry, no unlock"
+    return _moved(store, jid, kind, dirty=lock is not None and lock.dirty)
+
+
+def _moved(store: Store, jid: int, kind: str, *, dirty: bool) -> Store:
+    """Where a settled job goes, and its lock with it."""
     if kind == RETRY:  # "a failure becomes its retry instead", and so clears the mark
         return write(store._replace(retry=(*store.retry, jid)), Lock(RETRYING, jid))
     if kind == BACK:
         return write(store._replace(queue=(*store.queue, jid)), Lock(QUEUED, jid))
-    if (
-        lock is not None and lock.dirty
-    ):  # "with the dirty mark set, puts the bytes back on the queue"
+    if dirty:  # "with the dirty mark set, back on the queue"
         return write(store._replace(queue=(jid, *store.queue)), Lock(QUEUED, jid))
+    if kind == LATER:  # a job that asks for a later run has not failed
+        return write(store._replace(later=(*store.later, jid)), Lock(SCHEDULED, jid))
     return write(store, None)
 
 
