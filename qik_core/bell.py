@@ -13,6 +13,10 @@ from qik_core.store.worker import WorkerStore
 _SLEEP: Final = 2  # seconds of one blocking pop of wake-up tokens
 
 
+class Damaged(Exception):
+    """What this process stands on is gone: it must end, since whatever it does may hit the wrong file."""
+
+
 class Bell:
     """A pipe that threads of this process ring, and a connection that blocks until a push sends a token."""
 
@@ -21,10 +25,11 @@ class Bell:
         self._asleep = False
         self._hears, self._rope = os.pipe()
         os.set_blocking(self._rope, False)
+        self._made_as = self._look()
 
     def ring(self) -> None:
         """Wake the courier. For any thread."""
-        with contextlib.suppress(BlockingIOError):  # it rings already
+        with contextlib.suppress(OSError):  # it rings already; or it is damaged, which `wait` finds
             os.write(self._rope, b"!")
 
     def ask(self, store: WorkerStore) -> None:
@@ -34,7 +39,14 @@ class Bell:
             self._asleep = True
 
     def wait(self, seconds: float) -> tuple[bool, bool]:
-        """Sleep at most so long; returns whether a thread rang, and whether a push did. Raises StoreError."""
+        """Sleep at most so long; returns whether a thread rang, and whether a push did.
+
+        Raises:
+            StoreError: as `ask`.
+            Damaged: a job has closed the pipe.
+        """
+        if self._look() != self._made_as:
+            raise Damaged("a job has closed files that it did not open, the courier's among them")
         watched: list[Any] = [self._hears, self._sleeper] if self._asleep else [self._hears]
         ready, _, _ = select.select(watched, (), (), seconds)
         rang, token = self._hears in ready, False
@@ -49,6 +61,13 @@ class Bell:
         """Redis cannot be reached: nothing that was asked for will come."""
         self._asleep = False
         self._sleeper.close()
+
+    def _look(self) -> tuple[int, int]:
+        """Return what the two ends are: a number that was closed may be another file by now, even a connection of ours."""
+        try:
+            return os.fstat(self._hears).st_ino, os.fstat(self._rope).st_ino
+        except OSError:
+            return 0, 0
 
     def close(self) -> None:
         """Let go of the pipe. Nobody may ring any more."""

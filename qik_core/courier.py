@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from qik_core.alone import Alone, Stage
-from qik_core.bell import Bell
+from qik_core.bell import Bell, Damaged
 from qik_core.capsule import LOOK, Capsule, Capsules, Sent
 from qik_core.errors import StoreError, StoreUnavailable
 from qik_core.pace import STUCK, Patience
@@ -46,6 +46,7 @@ class Courier:
         """
         self._new_store = store
         self._link, self._bell = link(), Bell(link())
+        self.ring = self._bell.ring
         self._on_change = on_change
         self.capsules = Capsules(capsules(self.ring))
         self.store = store()
@@ -65,14 +66,11 @@ class Courier:
         self._closing = threading.Event()
         self.closed = threading.Event()
         self._trouble = 0
+        self.on_damage: Callable[[Damaged], None] = lambda _: None
         self.fell_silent: Callable[[], bool] = lambda: False
         """Whether the last acknowledged beat is so old that others may have taken over; set by the heartbeat."""
 
     # --- for other threads -----------------------------------------------------
-
-    def ring(self) -> None:
-        """Wake the courier."""
-        self._bell.ring()
 
     def quiet(self) -> None:
         """Fetch no more."""
@@ -131,6 +129,9 @@ class Courier:
                 self._trouble = 0
             except StoreError as error:
                 self._back_off(error)
+            except Damaged as damage:
+                self.on_damage(damage)
+                self._back_off(None)
             except Exception:
                 log.exception("the courier met a defect; it goes on")
                 self._back_off(None)

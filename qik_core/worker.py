@@ -21,6 +21,7 @@ from typing import Final
 
 from qik_core import hooks, registry
 from qik_core.adoption import AdoptingStore
+from qik_core.bell import Damaged
 from qik_core.capsule import Capsule
 from qik_core.courier import Courier
 from qik_core.crew import Crew, Marker
@@ -85,6 +86,7 @@ class Worker:
         self._links: list[Link] = []
         self._loop = LoopThread(lambda run: start(run, "loop"))
         self.courier = Courier(self._new_store, self._link, self._capsules, self._beat_soon)
+        self.courier.on_damage = self._damaged
         info = process_info(
             settings.app or "", self.courier.capsules, VERSION, embedded=site.embedded
         )
@@ -229,6 +231,10 @@ class Worker:
         log.critical("a run ignores its timeout", extra={"field": field.decode()})
         for capsule in self.courier.capsules:
             capsule.crew.blame(field)
+        self._site.end()
+
+    def _damaged(self, damage: Damaged) -> None:
+        log.critical("%s", damage)
         self._site.end()
 
     # --- beats -------------------------------------------------------------------
