@@ -99,15 +99,19 @@ class JobSet:
         where: Where,
         unless: Callable[[JobRecord], bool] = lambda _: False,
     ) -> Tally:
-        """Change the jobs that are here now, a window at a time; as many are looked at as there were at the start."""
+        """Change the jobs that are here now, a window at a time: as many are looked at as there were at the start.
+
+        `unless` tells those that came meanwhile, or come again: they are passed over.
+        """
         wanted, tally, left, reader = Filter.parse(where), Tally(), self.size, self._reader()
         for window in reader:
-            jobs = [job for job in self._jobs(window)[:left] if wanted(job) and not unless(job)]
+            here = [job for job in self._jobs(window) if not unless(job)][:left]
+            jobs = [job for job in here if wanted(job)]
             acted = change(jobs, window.at) if jobs else []
             tally.add(acted)
             if isinstance(reader, ListReader):
                 reader.removed([job.raw for job, each in zip(jobs, acted, strict=True) if each])
-            left -= len(window.entries)
+            left -= len(here)
             if left <= 0:
                 break
         self._audit(f"jobs were {what} by hand", where=str(wanted), **_plain(tally))
@@ -264,18 +268,34 @@ class DueSet(SortedJobs, WaitingSet):
         Raises:
             ArgumentError: not a moment.
         """
-        at = (
-            self._records.time() + when.total_seconds()
-            if isinstance(when, timedelta)
-            else moment(when, "reschedule: when")
-        )
+        at = self._moment(when)
+        return self._one(f"rescheduled to {_said(at)}", self._rescheduling(at), job)
 
+    def reschedule_all(self, where: Where, when: datetime | float | timedelta) -> Tally:
+        """Let the jobs become due at one other time that a filter means; all with an empty one.
+
+        Raises:
+            ArgumentError: not a moment.
+        """
+        at = self._moment(when)
+
+        def was_moved(job: JobRecord) -> bool:
+            return job.score == at
+
+        return self._all(f"rescheduled to {_said(at)}", self._rescheduling(at), where, was_moved)
+
+    def _moment(self, when: datetime | float | timedelta) -> float:
+        if isinstance(when, timedelta):
+            when = self._records.time() + when.total_seconds()
+        return round(moment(when, "reschedule: when"), 6)  # as a script writes it
+
+    def _rescheduling(self, at: float) -> Change:
         def change(jobs: Sequence[JobRecord], _: int | None) -> list[Acted]:
             claims = [job.claim() for job in jobs]
             flags = self._records.reschedule(self.location.key, claims, at)
             return [_acted(flag) for flag in flags]
 
-        return self._one(f"rescheduled to {moment_of(at):%Y-%m-%dT%H:%M:%SZ}", change, job)
+        return change
 
 
 class AdvanceSet(DueSet):
@@ -356,6 +376,10 @@ def _acted(flag: bool) -> Acted:  # noqa: FBT001 - what a script answered
 
 def _answered(answer: str) -> Acted:
     return Acted(Act.BLOCKED, answer[1:]) if answer[0] == "=" else _acted(answer == "1")
+
+
+def _said(at: float) -> str:
+    return f"{moment_of(at):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _plain(tally: Tally) -> dict[str, int]:

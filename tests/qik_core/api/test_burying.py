@@ -112,6 +112,27 @@ def test_a_job_that_was_promoted_meanwhile_is_not_put_back(rig: Rig) -> None:
     assert lock[0] == "q"
 
 
+def test_many_are_rescheduled_by_a_filter_and_each_is_moved_once(rig: Rig) -> None:
+    for first in range(1, 1500, 500):
+        rig.edge(
+            *range(first, first + 500), delays=[float(n) for n in range(first + 60, first + 560)]
+        )
+    scheduled = ScheduledSet(rig.store)
+    middle = datetime.now(UTC) + timedelta(seconds=810)
+
+    assert scheduled.reschedule_all("-args:7", middle).done == 1499
+
+    assert {job.at for job in scheduled if job.args != [7]} == {middle}
+    assert (rig.lock(1400) or "").endswith(f"|{middle.timestamp():.6f}")
+    assert nothing_missing(rig)
+
+
+@pytest.mark.parametrize("when", [timedelta(days=10**6), -timedelta(days=36_500), "tomorrow"])
+def test_a_time_that_cannot_be_is_refused(rig: Rig, when: timedelta) -> None:
+    with pytest.raises(ArgumentError, match="reschedule: when is"):
+        ScheduledSet(rig.store).reschedule_all("", when)
+
+
 def test_a_delay_that_was_meant_as_a_moment_is_refused(rig: Rig) -> None:
     put(rig, "schedule", 1)
     [job] = ScheduledSet(rig.store)
