@@ -252,6 +252,18 @@ def test_work_becomes_a_parent_with_the_settings_and_without_what_a_command_impo
     assert spec.settings["redis"] == "redis://:secret@host/1"
 
 
+def test_limits_and_capsules_of_the_settings_reach_the_parent(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *call: called.append(call))
+    monkeypatch.setenv("QIK_MAX_MEMORY", "256")
+    monkeypatch.setenv("QIK_CAPSULES", '{"slow": {"queues": ["slow"], "concurrency": 2}}')
+    run("work", "shop.jobs", "-c", "5", "--redis-url", "redis://host/1")
+    spec = parent.Spec(**json.loads(called[0][2][parent.SPEC_VARIABLE]))
+    assert (spec.memory_mb, spec.slots) == (256, 7)
+
+
 # --- the rest ------------------------------------------------------------------------------------
 
 
@@ -271,3 +283,19 @@ def test_help_costs_no_more_than_click() -> None:
     code = f"import sys; from qik_core import cli; print(sorted({heavy} & sys.modules.keys()))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"
+
+
+def test_help_takes_less_than_150_ms_of_cpu_beyond_bare_python() -> None:
+    def seconds(*arguments: str) -> float:
+        before = os.times()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        after = os.times()
+        return (
+            after.children_user
+            + after.children_system
+            - before.children_user
+            - before.children_system
+        )
+
+    bare = min(seconds("-c", "pass") for _ in range(3))
+    assert min(seconds("-m", "qik_core.cli", "--help") for _ in range(3)) - bare < 0.15
