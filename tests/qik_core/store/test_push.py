@@ -191,6 +191,14 @@ def test_a_full_server_refuses_pushes_and_still_drains(rig: Rig) -> None:
     assert worker.held == 0
 
 
+def test_totals_are_counted_on_a_full_server_too(rig: Rig) -> None:
+    rig.store.count("edge_lost", 2)
+    rig.raw.config_set("maxmemory", 1)
+    rig.store.count("edge_lost", 3)
+
+    assert rig.raw.hgetall("qik:counts") == {b"edge_lost": b"5"}
+
+
 def test_a_deleted_hash_of_locks_counts_as_a_loss(rig: Rig) -> None:
     before = rig.store.look()
     rig.edge(1)
