@@ -1,0 +1,254 @@
+"""`qik work` with jobs that do what jobs must not do, and under restarts: nothing is lost, and what ended is not repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.test_worker import LEASE, SHUTDOWN, Shop, drained
+from tests.waiting import eventually
+
+APP = """
+import asyncio, os, signal, socket, sys, threading, time
+from pathlib import Path
+from qik_core import Job
+
+HERE = Path(__file__).parent
+
+def note(event, n):
+    with open(HERE / "notes", "a") as file:
+        file.write(f"{event} {n} {os.getpid()} {time.monotonic()}\\n")
+
+class OwnBase(BaseException):
+    pass
+
+RAISED = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, OwnBase, StopIteration, MemoryError]
+
+class Raises(Job, retry=3):
+    def perform(self, n: int) -> None:
+        note("start", n)
+        raise RAISED[n]("on purpose")
+
+class RaisesAsync(Job, retry=3):
+    async def perform(self, n: int) -> None:
+        note("start", n)
+        raise RAISED[n]("on purpose")
+
+class Plain(Job, retry=3):
+    def perform(self, n: int) -> None:
+        note("start", n)
+        note("end", n)
+
+class Nap(Job, retry=3):
+    def perform(self, n: int) -> None:
+        note("start", n)
+        time.sleep(0.01 if n % 10 else 5.0)
+        note("end", n)
+
+class Burn(Job, retry=3):
+    def perform(self, n: int) -> None:
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:
+            sum(range(1000))
+        note("end", n)
+
+def forks():
+    if os.fork() == 0:
+        time.sleep(0.2)
+
+def leaves_zombies():
+    for _ in range(5):
+        if os.fork() == 0:
+            os._exit(0)
+
+def spawns_threads():
+    for _ in range(20):
+        threading.Thread(target=time.sleep, args=(1,)).start()
+
+def changes_handlers():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a job thread may not: that is the job's failure
+
+def blocks_signals():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGTSTP})
+
+def changes_folder():
+    os.chdir("/")
+
+def closes_files():
+    os.closerange(0, 1000)
+
+def sets_a_default_timeout():
+    socket.setdefaulttimeout(0.001)
+
+def replaces_output():
+    sys.stdout = sys.stderr = None
+
+def changes_the_environment():
+    os.environ.clear()
+
+class Misbehaves(Job, retry=3):
+    def perform(self, what: str) -> None:
+        note("start", 0)
+        globals()[what]()
+        note("end", 0)
+"""
+HARMLESS = (
+    "forks",
+    "leaves_zombies",
+    "spawns_threads",
+    "changes_handlers",
+    "blocks_signals",
+    "changes_folder",
+    "sets_a_default_timeout",
+    "replaces_output",
+    "changes_the_environment",
+)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, redis_url: str) -> Iterator[Shop]:
+    shop = Shop(tmp_path, redis_url)
+    (tmp_path / "shop.py").write_text(APP)
+    yield shop
+    shop.close()
+
+
+def run(shop: Shop, code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], env=shop.environment, cwd=shop.folder, check=True)
+
+
+def more_ends(shop: Shop, than: int) -> bool:
+    return len(shop.notes("end")) >= than
+
+
+@pytest.mark.parametrize("name", ["Raises", "RaisesAsync"])
+def test_whatever_jobs_raise_waits_in_the_retry_set_by_name_and_the_process_lives(
+    shop: Shop, raw: Any, name: str
+) -> None:
+    worker = shop.work()
+    (child,) = shop.children(worker)
+    shop.push(name, *range(7))
+    eventually(lambda: raw.zcard("retry") == 7)
+    shop.push("Plain", 100)
+    eventually(lambda: shop.runs("end")[100])
+
+    failed = [
+        json.loads(each)["error_class"].rpartition(".")[2] for each in raw.zrange("retry", 0, -1)
+    ]
+    assert sorted(failed) == sorted(
+        [
+            "SystemExit",
+            "KeyboardInterrupt",
+            "GeneratorExit",
+            "CancelledError",
+            "OwnBase",
+            "StopIteration" if name == "Raises" else "RuntimeError",
+            "MemoryError",
+        ]
+    )
+    assert shop.children(worker) == [child]
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_a_job_that_spoils_its_process_leaves_the_jobs_after_it_unharmed(
+    shop: Shop, raw: Any, what: str
+) -> None:
+    worker = shop.work("-c", "2")
+    push = f"import shop; shop.Misbehaves.perform_async({what!r})"
+    run(shop, push)
+    eventually(lambda: shop.notes("start"))
+    shop.push("Plain", *range(1, 101))
+
+    eventually(lambda: drained(raw)() or (raw.zcard("retry") and not raw.llen("queue:default")))
+    eventually(lambda: shop.runs("end")[100])
+    ends = shop.runs("end")
+    assert {n: ends[n] for n in range(1, 101)} == dict.fromkeys(range(1, 101), 1)
+    assert raw.get("stat:processed") == b"101"  # the copy of a forked process has settled nothing
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(SHUTDOWN + 6) == 0
+
+
+def test_a_process_whose_files_a_job_has_closed_is_replaced_and_nothing_is_lost(
+    shop: Shop, raw: Any
+) -> None:
+    worker = shop.work("-c", "2")
+    (child,) = shop.children(worker)
+    run(shop, "import shop; shop.Misbehaves.perform_async('closes_files')")
+    eventually(lambda: shop.notes("start"))
+    shop.push("Plain", *range(1, 101))
+
+    eventually(lambda: all(shop.runs("end")[n] for n in range(1, 101)), 20)
+    eventually(lambda: child not in shop.children(worker), 20)
+    eventually(drained(raw), 20)
+
+
+def test_busy_threads_and_a_long_queue_keep_no_beat_from_coming(shop: Shop, raw: Any) -> None:
+    shop.push("Burn", *range(300))
+    shop.work("-c", "10")
+    shop.work("-c", "10")
+
+    eventually(lambda: sum(shop.runs("end").values()) >= 300, 60)
+    assert shop.runs("end") == Counter(range(300))
+    for number in range(2):
+        assert "recovered the jobs" not in shop.log(number)
+        assert "fenced" not in shop.log(number)
+        assert "gave no sign" not in shop.log(number)
+
+
+def test_rolling_restarts_under_load_repeat_nothing_that_ended_and_count_no_attempt(
+    shop: Shop, raw: Any
+) -> None:
+    """Every tenth job takes longer than the time to stop: it is handed back as it was."""
+    shop.environment["QIK_SHUTDOWN"] = "0.5"
+    numbers = range(1, 801)
+    shop.push("Nap", *numbers)
+    shop.work("-c", "5")
+    for restart in range(3):
+        shop.work("-c", "5")
+        eventually(partial(more_ends, shop, len(shop.notes("end")) + 20))
+        at = time.monotonic()
+        shop.workers[restart].send_signal(signal.SIGTERM)
+        assert shop.workers[restart].wait(10) == 0
+        assert time.monotonic() - at <= 0.5 + 5
+    (shop.folder / "shop.py").write_text(APP.replace("else 5.0", "else 0.01"))
+    shop.work("-c", "5")
+    shop.workers[3].send_signal(signal.SIGTERM)
+    assert shop.workers[3].wait(10) == 0
+
+    eventually(drained(raw), 40)
+    assert shop.runs("end") == Counter(numbers)
+    assert raw.zcard("retry") == raw.zcard("dead") == 0
+    starts = shop.runs("start")
+    assert all(starts[n] == 1 for n in numbers if n % 10)
+
+
+def test_a_worker_that_lost_redis_while_it_stopped_leaves_its_jobs_to_others(
+    shop: Shop, raw: Any
+) -> None:
+    shop.push("Nap", 10)
+    worker = shop.work()
+    eventually(lambda: shop.notes("start"))
+    server = raw.info("server")["process_id"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        at = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(SHUTDOWN + 6) == 0
+        assert time.monotonic() - at <= SHUTDOWN + 5
+    finally:
+        os.kill(server, signal.SIGCONT)
+    (shop.folder / "shop.py").write_text(APP.replace("else 5.0", "else 0.01"))
+    shop.work()
+
+    eventually(lambda: shop.runs("end")[10] == 1, LEASE + 10)
