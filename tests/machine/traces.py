@@ -101,6 +101,10 @@ class Recorder(Witness):
         if step.reply:
             yield {"proc": step.args[0], "by": step.actor, "sure": step.args[1] == b"sure"}
 
+    def _leave(self, world: World, step: Step) -> Iterator[Event]:
+        if step.reply:
+            yield {"proc": _proc(step)}
+
     def _giveback(self, world: World, step: Step) -> Iterator[Event]:
         there = {
             copy.field: copy.jid

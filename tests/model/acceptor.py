@@ -37,6 +37,7 @@ from tests.model.trace import (
     Flush,
     Freeze,
     GiveBack,
+    Leave,
     Promote,
     Push,
     Recover,
@@ -273,6 +274,11 @@ class Replay:
             state = put_working(state, i, gone)
         yield state
 
+    def _leave(self, state: Store, event: Leave) -> Stores:
+        i = self._processes[event.proc]
+        if not state.working[i].entries:
+            yield put_working(state, i, Working(mark=GONE, alive=False))
+
     def _recover(self, state: Store, event: Recover) -> Stores:
         i = self._processes[event.proc]
         for jid in self._ours(event.jids):
@@ -378,6 +384,7 @@ _DO: Final[dict[type[Event], Any]] = {
     Beat: Replay._beat,
     Assert: Replay._assert,
     Fence: Replay._fence,
+    Leave: Replay._leave,
     GiveBack: Replay._give_back,
     Recover: Replay._recover,
     Promote: Replay._promote,

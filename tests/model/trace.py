@@ -102,6 +102,14 @@ class GiveBack(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leave(Event):
+    """`leave.lua` answered 1: a process that held nothing has ended."""
+
+    name: ClassVar[str] = "leave"
+    proc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recover(Event):
     """`giveback.lua` answered for the recovering hash of a fenced process."""
 
@@ -201,7 +209,7 @@ class Thaw(Event):
 EVENTS: Final[Mapping[str, type[Event]]] = {
     kind.name: kind
     for kind in (
-        Push, Exchange, Beat, Assert, Fence, GiveBack, Recover, Promote, RollBegin, RollWalk, RollEnd, Flush,
+        Push, Exchange, Beat, Assert, Fence, GiveBack, Leave, Recover, Promote, RollBegin, RollWalk, RollEnd, Flush,
         DeleteQueue, DeleteLocks, Delete, Crash, Freeze, Thaw,
     )
 }  # fmt: skip
