@@ -1,8 +1,8 @@
-"""Redis is full and refuses pushes: workers drain it without help, retries, dead jobs, locks and heartbeats included."""
+"""Redis is full and refuses pushes: workers drain it without help: retries, dead jobs, locks, heartbeats and recovery."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -13,7 +13,7 @@ import redis
 from qik_core import Job, registry
 from qik_core.errors import NotEnqueued
 from tests.chaos import places
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import Fleet, held_by, sigkill
 from tests.waiting import eventually
 
 STEP = 100
@@ -66,20 +66,23 @@ def test_a_full_redis_is_drained_to_empty_without_help(fleet: Fleet, raw: redis.
     pushed = fill(fleet, raw)
     assert pushed >= 1_000
     raw.config_set("maxmemory", 100_000)  # it stays full to the end, however much is drained
-    fleet.work("-p", "2", "-c", "5")
+    worker = fleet.work("-p", "2", "-c", "5")
     eventually(lambda: raw.zcard("qik:alive") == raw.scard("processes") == 2)
     at = raw.time()[0] + 1
     eventually(lambda: raw.zcount("qik:alive", at, "+inf") == 2)
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         raw.set("a", "1")
     raw.srem("paused", "default")
+    eventually(lambda: fleet.counted("end").total() >= 200, 20)
+    victim = fleet.children(worker)[0]
+    sigkill(victim)
+    held = held_by(raw, victim)
 
     ends = {number for number in range(pushed) if number % 10 != 7}
     eventually(lambda: set(fleet.counted("end")) == ends, 60, every=0.2)
     eventually(lambda: _left(raw) == {"dead"}, 20, every=0.1)
     after = places.look(raw)
-    assert fleet.counted("end") == Counter(ends)
-    assert set(fleet.counted("start").values()) == {1, 2, 3}
+    assert fleet.counted("end").total() - len(ends) <= held
     assert len(after.jobs) == pushed - len(ends)
     assert (after.wrong(), after.locks) == ([], [])
     assert "a defect" not in fleet.logs()
