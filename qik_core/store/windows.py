@@ -103,7 +103,8 @@ class ListReader:
         """Return the index right behind what was seen last, given what stands at `at` now."""
         if not self._seen:
             return at
-        if raws and raws[0] == self._seen[-1]:  # as nearly always, and the only way among equal bytes
+        # As nearly always; and the only way among equal bytes.
+        if raws and raws[0] == self._seen[-1]:
             return at + 1
         seen = set(self._seen)
         behind = _behind(at, raws, seen)
