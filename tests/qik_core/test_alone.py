@@ -224,3 +224,23 @@ def test_a_suspect_of_a_capsule_runs_in_it_while_the_other_capsules_run_nothing(
 
     eventually(lambda: jobs.ends[2])
     assert jobs.beside[2] == set()
+
+
+def test_no_suspect_runs_beside_what_a_process_ran_before_it_was_fenced(
+    rig: Rig, jobs: Watched, start: Start
+) -> None:
+    jobs.slow(1)
+    engine = start(beats=True)
+    engine.courier.alone._patience = 60.0
+    rig.edge(1)
+    eventually(lambda: jobs.runs[1])
+    before = engine.identity
+    rig.raw.hset(f"qik:working:{before}", "#", "fenced")
+    eventually(lambda: engine.identity != before)
+    suspect(rig, 2)
+    eventually(lambda: engine.courier.alone.active)
+    never(lambda: jobs.runs[2], 0.5)
+    jobs.open()
+
+    eventually(lambda: jobs.ends[2])
+    assert jobs.beside[2] == set()
