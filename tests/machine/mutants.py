@@ -56,7 +56,10 @@ MUTANTS: Final = (
         "ends a roll before every process has beaten in it",
         {
             "roll_end": [
-                ('if seen[1] and seen[1] ~= "fenced" and seen[2] ~= E.gen then return -1 end', "")
+                (
+                    'if (seen[1] or how == "alive") and seen[1] ~= "fenced" and seen[2] ~= E.gen then return -1 end',
+                    "",
+                )
             ]
         },
     ),
