@@ -74,9 +74,9 @@ class Plan:
         """
         if self.dues is None and self.jids is None:
             return self
-        dues, jids = (
-            None if each is None else each[start : start + count] for each in (self.dues, self.jids)
-        )
+        end = start + count
+        dues = None if self.dues is None else self.dues[start:end]
+        jids = None if self.jids is None else self.jids[start:end]
         if dues is not None and len(dues) < count:
             raise RowError(len(dues), f"there is no time for it: at has {start + len(dues):,}")
         return replace(self, dues=dues, jids=jids)

@@ -28,7 +28,7 @@ ALIVE: Final = b"qik:alive"  # zset: identities, score = last beat by the server
 ENDED: Final = b"qik:ended"  # list: records of deaths, crashes, no-progress, for the reconciler
 ROLLER: Final = b"qik:roller"  # string with TTL: who walks now
 ROLL: Final = b"qik:roll"  # string with TTL: somebody asks for a roll
-COUNTS: Final = b"qik:counts"  # hash: superseded, malformed, lock_without_job, edge_lost …: totals, for people
+COUNTS: Final = b"qik:counts"  # hash: superseded, malformed, edge_lost …: totals, for people
 NEVER: Final = b"qik:never"  # never exists; DEL of it lets a script write at maxmemory
 SUSPECTS: Final = b"qik:suspects"  # set: names of queues that have suspects
 CANCELLED: Final = (
