@@ -269,3 +269,25 @@ def test_bytes_and_commands_per_job_stay_few(rig: Rig, raw: redis.Redis) -> None
     }
     assert sum(calls.values()) / 500 < 0.03, calls
     assert LIMITS.lease == 3.0
+
+
+def test_an_edge_advances_the_right_one_of_thousands_that_are_due_at_one_moment(rig: Rig) -> None:
+    due, count = float(int(time.time()) + 60), 1_500
+    for start in range(1, count, 500):
+        rig.push(*range(start, start + 500), due=[due] * 500)
+    wanted = (1, 700, 1_499, 1_500)
+
+    for key in wanted:
+        assert rig.edge(9_000 + key, keys=[key]) == [Code.ADVANCED]
+    assert sorted(rig.queued()) == sorted(jid(key).decode() for key in wanted)
+    assert rig.raw.zcard("schedule") == count - len(wanted)
+
+
+def test_a_copy_that_somebody_took_from_the_schedule_is_not_advanced(rig: Rig) -> None:
+    due = float(int(time.time()) + 60)
+    rig.push(1, 2, 3, due=[due] * 3)
+    (raw,) = [member for member in rig.raw.zrange("schedule", 0, -1) if jid(2) in member]
+    rig.raw.zrem("schedule", raw)
+
+    assert rig.edge(9, keys=[2]) == [Code.DUPLICATE_SCHEDULED]
+    assert (rig.queued(), rig.raw.zcard("schedule")) == ([], 2)

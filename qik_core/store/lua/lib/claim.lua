@@ -19,12 +19,29 @@ local function meet(rec, job)
   return state
 end
 
--- The scheduled copy behind a lock, found by its score: {zset, payload, queue}; nil when it is not there.
-local function scheduled_copy(rec)
+-- Whether one text stands before another in a zset. Lua's own < follows the server's locale.
+local function before(a, b)
+  for i = 1, #b do
+    local x, y = a:byte(i) or -1, b:byte(i)
+    if x ~= y then return x < y end
+  end
+  return false
+end
+
+-- The scheduled copy behind a lock, found by its score: {zset, payload, queue}; nil when it is not there. Of many with one
+-- score the digest, with which each payload begins, leads to it.
+local function scheduled_copy(digest, rec)
   local jid, score, name = rec:sub(19):match("^([^|]+)|([%d.]+)@?(.*)$")
   if not jid then return nil end
-  local zset = name ~= "" and K.later .. name or K.schedule
-  for _, raw in ipairs(redis.call("ZRANGEBYSCORE", zset, score, score, "LIMIT", 0, 500)) do
+  local zset, head = name ~= "" and K.later .. name or K.schedule, '{"qik":"' .. digest
+  local low = redis.call("ZCOUNT", zset, "-inf", "(" .. score)
+  local last = low + redis.call("ZCOUNT", zset, score, score) - 1
+  local high = last
+  while low <= high do
+    local middle = math.floor((low + high) / 2)
+    if before(redis.call("ZRANGE", zset, middle, middle)[1], head) then low = middle + 1 else high = middle - 1 end
+  end
+  for _, raw in ipairs(low <= last and redis.call("ZRANGE", zset, low, math.min(last, low + 9)) or {}) do
     local _, found, queue = raw:match(HEADER)
     if found == jid then return {zset, raw, queue, jid} end
   end

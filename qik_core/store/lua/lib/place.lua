@@ -15,8 +15,8 @@ local function put(P, job)
   end
 end
 
-local function advance(P, rec, seconds)
-  local copy = scheduled_copy(rec)
+local function advance(P, digest, rec, seconds)
+  local copy = scheduled_copy(digest, rec)
   if not copy then return "s" end
   P.moves[#P.moves + 1] = copy
   return "a", record("q", "0", rec:sub(3, 8), NOW + seconds, copy[4])
@@ -27,7 +27,7 @@ local function place(P, i, digest, rec, job)
   rec = digest and (P.seen[digest] or rec)
   if rec then code, changed, expired = meet(rec, job) end
   if expired then P.roll = true end
-  if code == "a" then code, changed = advance(P, rec, job.seconds) end
+  if code == "a" then code, changed = advance(P, digest, rec, job.seconds) end
   if not code then
     code, rec = "e", nil
     put(P, job)

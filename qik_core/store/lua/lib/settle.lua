@@ -1,6 +1,7 @@
 -- What becomes of the jobs that a process has finished. W = {working, holder, lease, dead_max, dead_seconds, superseded}.
-local function came_back(queue)
-  redis.call("INCRBY", K.n .. K.queue .. queue, 1)
+local function came_back(queue, raw)
+  if raw:sub(1, 8) == '{"qik":"' then redis.call("INCRBY", K.n .. K.queue .. queue, 1) end
+  redis.call("SADD", K.queues, queue)
   wake(queue, 1)
 end
 
@@ -19,7 +20,7 @@ local function settle_locked(E, W, at, n, again)
         local _, _, seconds = lock_of(unique)
         -- Behind all others: another copy that a loss let in before it meets its lock and is dropped.
         redis.call("LPUSH", K.queue .. queue, again[done[i]] or raw)
-        came_back(queue)
+        came_back(queue, raw)
         set[#set + 1] = fields[i + 1]
         set[#set + 1] = record("q", "0", rec:sub(3, 8), NOW + seconds, jid)
       else
@@ -76,7 +77,7 @@ local function settle_other(E, W, o)
     if digest then write_locks(E, {digest, record(kind, "0", version, NOW + o[6] + seconds, jid .. "|" .. at)}, {}) end
     return
   end
-  if kind == "b" then came_back(o[5]) end
+  if kind == "b" then came_back(o[5], o[7]) end
   if kind == "d" then trim_dead(W) end
   if not digest then return end
   if kind == "b" then write_locks(E, {digest, record("q", "0", version, NOW + seconds, jid)}, {})
