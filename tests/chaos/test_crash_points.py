@@ -50,9 +50,17 @@ def enumerate_points(crasher: Crasher, raw: redis.Redis, url: str, path: Path) -
         assert nth > 1
 
 
-@pytest.mark.every_server
 @pytest.mark.parametrize("name", PATHS)
 def test_wherever_a_process_dies_each_job_is_in_one_place_and_others_finish(
+    crasher: Crasher, raw: redis.Redis, redis_url: str, name: str
+) -> None:
+    enumerate_points(crasher, raw, redis_url, PATHS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.every_server
+@pytest.mark.parametrize("name", PATHS)
+def test_on_every_server_each_job_is_in_one_place_wherever_a_process_dies(
     crasher: Crasher, raw: redis.Redis, redis_url: str, name: str
 ) -> None:
     enumerate_points(crasher, raw, redis_url, PATHS[name])
