@@ -27,7 +27,7 @@ AFTER = 10.0  # seconds within which work goes on when Redis is back
 ERRORS = {
     "LOADING": "LOADING Redis is loading the dataset in memory",
     "READONLY": "READONLY You can't write against a read only replica.",
-    "MASTERDOWN": "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "MASTERDOWN": "MASTERDOWN Link is down, and stale data is not served.",
     "MISCONF": "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
     "NOREPLICAS": "NOREPLICAS Not enough good replicas to write.",
     "BUSY": "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
