@@ -110,6 +110,10 @@ class Capsules:
         """Return the jobs that run now."""
         return [job for each in self._all for job in each.crew.running()]
 
+    def running_since(self) -> list[tuple[Fetched, float]]:
+        """Return the jobs that run now, and when each began, monotonic."""
+        return [pair for each in self._all for pair in each.crew.running_since()]
+
     def start(self) -> None:
         """Start the job threads, named after their capsules."""
         for each in self._all:

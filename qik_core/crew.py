@@ -47,6 +47,7 @@ class Crew:
         self._contexts: list[Context | None] = [None] * self.size
         self._runs = [0] * self.size
         self._seconds = [0.0] * self.size
+        self._since = [0.0] * self.size
         self._forked = False
         self._stopped = False
         os.register_at_fork(after_in_child=self._note_fork)
@@ -82,6 +83,11 @@ class Crew:
     def running(self) -> list[Fetched]:
         """Return the jobs that run now."""
         return [job for job in self._busy if job is not None]
+
+    def running_since(self) -> list[tuple[Fetched, float]]:
+        """Return the jobs that run now, and when each began, monotonic."""
+        pairs = zip(tuple(self._busy), tuple(self._since), strict=True)
+        return [(job, since) for job, since in pairs if job is not None]
 
     def add(self, jobs: Iterable[Fetched]) -> None:
         """Put jobs into the pocket and call threads for them."""
@@ -132,6 +138,7 @@ class Crew:
                 self.pocket.appendleft(job)
                 self._calls.get()
                 continue
+            self._since[slot] = began
             self._busy[slot] = job
             mark(job.field)
             self._runs[slot] += 1

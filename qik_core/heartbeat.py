@@ -181,11 +181,12 @@ class Heartbeat:
 
     def _work(self) -> list[Arg]:
         pairs: list[Arg] = []
-        for job in self._courier.capsules.running():
+        wall = time.time() - time.monotonic()
+        for job, since in self._courier.capsules.running_since():
             work = {
                 "queue": job.queue,
                 "payload": job.raw.decode("utf-8", "replace"),
-                "run_at": int(time.time()),
+                "run_at": int(wall + since),
             }
             pairs += (job.field, json.dumps(work))
         return pairs

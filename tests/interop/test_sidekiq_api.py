@@ -78,6 +78,17 @@ def test_processes_and_running_jobs_are_listed(busy: dict[str, str], ruby: Ask) 
     assert abs(work["run_at"] - time.time()) < 60
 
 
+def test_a_running_job_is_listed_with_the_time_at_which_it_began(
+    busy: dict[str, str], ruby: Ask
+) -> None:
+    def beaten() -> float:
+        return float(ruby("Sidekiq::ProcessSet.new.first['beat']"))
+
+    began = ruby("Sidekiq::Workers.new.first.last['run_at']")
+    eventually(lambda: beaten() >= began + 2)
+    assert ruby("Sidekiq::Workers.new.first.last['run_at']") == began
+
+
 def test_totals_and_sizes_are_listed(busy: dict[str, str], ruby: Ask) -> None:
     stats = ruby(
         "Sidekiq::Stats.new.then { |s| {processed: s.processed, failed: s.failed, dead: s.dead_size,"
