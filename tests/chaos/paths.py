@@ -6,11 +6,13 @@ for: the courier an exchange until it is answered, the poller and the roller at 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from qik_core import Job, registry
+from qik_core.adoption import AdoptingStore
 from qik_core.api import DeadSet, LaterSet, Queue, RetrySet, ScheduledSet, cancel
 from qik_core.client import Client
 from qik_core.context import Context
@@ -24,7 +26,7 @@ from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome
 from qik_core.store.link import Link, Links
 from qik_core.store.worker import Held
 from tests.qik_core.engine import Engine, Jobs
-from tests.qik_core.store.rig import Rig, Worker, digest, jid
+from tests.qik_core.store.rig import LIMITS, Rig, Worker, digest, jid
 from tests.waiting import eventually
 
 T = TypeVar("T")
@@ -146,6 +148,22 @@ def work(actor: Actor) -> None:
     assert actor.rig.edge(88, keys=[8]) == [Code.DIRTIED]
     more = actor.exchange(*map(settled, jobs), want=2).jobs
     actor.exchange(*map(settled, more), want=0)
+
+
+def push_as_ruby(rig: Rig) -> None:
+    """Leave unique jobs on the queue as Ruby writes them, the third one more than its key allows."""
+    for number, key in ((1, 1), (2, 2), (3, 1)):
+        job = {"class": "Row", "args": [key], "jid": name(number), "queue": "default"}
+        rig.raw.lpush("queue:default", json.dumps(job))
+    rig.raw.sadd("queues", "default")
+
+
+def adopt(actor: Actor) -> None:
+    found = definition()
+    candidate = actor.rig.store.candidate
+    actor.store = AdoptingStore(ACTOR, LIMITS, candidate, lambda _: found)
+    jobs = actor.exchange(want=3).jobs
+    actor.exchange(*map(Done, jobs), want=0)
 
 
 def beat(actor: Actor) -> None:
@@ -330,6 +348,7 @@ PATHS: Final = {
         Path("bulk", bulk),
         Path("told, look, audit", ask, lambda rig: rig.push(1)),
         Path("exchange", work, stand_by, _names(1, 2, 6, 7, 9, 10)),
+        Path("adopt", adopt, push_as_ruby, _names(1, 2, 3)),
         Path("beat, assert", beat, lambda rig: rig.push(1, 2, 7), _names(1, 2, 7), loses=True),
         Path("give back", give_back, stand_by, _names(1, 2, 6)),
         Path("leave", leave, lambda rig: rig.push(1, 2), _names(1)),
