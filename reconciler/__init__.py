@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from reconciler.tables import include_name as include_name
     from reconciler.tables import include_object as include_object
 
-# The seam of `Job.after_commit`, which needs to know SQLAlchemy's sessions: loaded when it is first used.
-commits.fill(lambda: import_module("reconciler.after_commit"))
-
 _HOMES = {
     "definition": ("Options", "Reconciler"),
     "pending": ("Pending", "derive"),
@@ -48,3 +45,10 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME_OF})
+
+
+def _sessions() -> Any:
+    return import_module("reconciler.after_commit")
+
+
+commits.fill(_sessions)  # for `Job.after_commit`, which needs to know SQLAlchemy's sessions

@@ -47,12 +47,12 @@ def test_inline_runs_perform_here_and_returns_what_it_returns() -> None:
 def test_inline_takes_no_lock_so_that_twice_is_twice() -> None:
     runs: list[int] = []
 
-    class Once(Job, unique_for=60):
+    class OnceInline(Job, unique_for=60):
         def perform(self, number: int) -> None:
             runs.append(number)
 
-    Once.perform_inline(7)
-    Once.perform_inline(7)
+    OnceInline.perform_inline(7)
+    OnceInline.perform_inline(7)
 
     assert runs == [7, 7]
 

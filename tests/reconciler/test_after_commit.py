@@ -283,12 +283,12 @@ def test_delays_moments_options_and_bulks_wait_too(session: Session, raw: redis.
 
 
 def test_what_is_pushed_is_what_was_given_at_the_call(session: Session, raw: redis.Redis) -> None:
-    class Mail(Job, queue="work"):
+    class MailCommitted(Job, queue="work"):
         def perform(self, lines: list[str]) -> None: ...
 
     lines, many = ["a"], [(["b"],)]
-    Mail.after_commit(session).perform_async(lines)
-    Mail.after_commit(session).perform_bulk(many)
+    MailCommitted.after_commit(session).perform_async(lines)
+    MailCommitted.after_commit(session).perform_bulk(many)
     lines.append("changed")
     many[0][0].append("changed")
     session.commit()
@@ -297,11 +297,11 @@ def test_what_is_pushed_is_what_was_given_at_the_call(session: Session, raw: red
 
 
 def test_a_duplicate_is_an_answer_and_no_error(session: Session) -> None:
-    class Once(Job, unique_for=60):
+    class OnceCommitted(Job, unique_for=60):
         def perform(self, number: int) -> None: ...
 
-    first = Once.after_commit(session).perform_async(1)
-    second = Once.after_commit(session).perform_async(1)
+    first = OnceCommitted.after_commit(session).perform_async(1)
+    second = OnceCommitted.after_commit(session).perform_async(1)
     session.commit()
 
     assert second.result() == Duplicate(first.jid, Code.DUPLICATE_QUEUED)
