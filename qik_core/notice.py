@@ -5,19 +5,34 @@ Standard library only: the parent loads this file without the package.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
+
+_form = "plain"
+
+
+def write_as(form: str) -> None:
+    """Write lines as the children do: `json`, or else plain."""
+    global _form  # noqa: PLW0603 - one stderr, one form
+    _form = form
 
 
 def log(level: str, event: str, **fields: object) -> None:
     """Write one line as the children do. A closed stderr must not end the supervision."""
     now = time.time()
     at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z"
-    rest = "".join(f" {name}={value}" for name, value in fields.items())
+    if _form == "json":
+        about = {"child" if name == "pid" else name: value for name, value in fields.items()}
+        said = {"at": at, "level": level.lower(), "pid": os.getpid(), "logger": "parent"}
+        line = json.dumps({**about, **said, "event": event}, default=str)
+    else:
+        rest = "".join(f" {name}={value}" for name, value in fields.items())
+        line = f"{at} {level} {os.getpid()} parent: {event}{rest}"
     try:
-        sys.stderr.write(f"{at} {level} {os.getpid()} parent: {event}{rest}\n")
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         return

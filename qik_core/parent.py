@@ -31,7 +31,7 @@ if __name__ == "__main__":
     _package.__path__ = [os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120  pathlib weighs 1 MB
     sys.modules["qik_core"] = _package
 
-from qik_core.notice import Notify, in_words, log
+from qik_core.notice import Notify, in_words, log, write_as
 from qik_core.seat import Child, Recovery, Seat
 from qik_core.shared import Shared, clock
 
@@ -373,7 +373,9 @@ def _reap_strangers(ours: set[int]) -> None:
 
 def main() -> int:
     """Run the parent that the environment specifies."""
-    return Parent(Spec(**json.loads(os.environ.pop(SPEC_VARIABLE))), dict(os.environ)).run()
+    spec = Spec(**json.loads(os.environ.pop(SPEC_VARIABLE)))
+    write_as(spec.settings.get("log_format", "plain"))
+    return Parent(spec, dict(os.environ)).run()
 
 
 if __name__ == "__main__":

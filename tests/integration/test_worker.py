@@ -75,7 +75,7 @@ class Shop:
             [sys.executable, "-c", code], env=self.environment, cwd=self.folder, check=True
         )
 
-    def work(self, *flags: str) -> subprocess.Popen[bytes]:
+    def work(self, *flags: str, ready: str = "parent: is ready") -> subprocess.Popen[bytes]:
         with (self.folder / f"log{len(self.workers)}").open("wb") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "qik_core.cli", "work", "shop", *flags],
@@ -84,7 +84,7 @@ class Shop:
                 stderr=log,
             )
         self.workers.append(worker)
-        eventually(lambda: "parent: is ready" in self.log(len(self.workers) - 1), 20)
+        eventually(lambda: ready in self.log(len(self.workers) - 1), 20)
         return worker
 
     def log(self, number: int = 0) -> str:

@@ -273,12 +273,11 @@ def test_lines_are_json_when_the_settings_say_so_and_those_of_a_job_tell_of_it(
     shop.push("Wait", 7)
     jid = json.loads(raw.lindex("queue:default", 0))["jid"]
     shop.go()
-    shop.work()
+    shop.work(ready='"logger": "parent", "event": "is ready"')
     eventually(drained(raw))
 
     def lines() -> list[dict[str, Any]]:
-        said = [line for line in shop.log().splitlines() if " parent: " not in line]
-        return [json.loads(line) for line in said]
+        return [json.loads(line) for line in shop.log().splitlines()]
 
     eventually(lambda: any(each["event"] == "job done" for each in lines()))
     about = [each for each in lines() if each.get("jid") == jid]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qik_core.notice import Notify, in_words, log
+from qik_core.notice import Notify, in_words, log, write_as
 
 
 def test_a_line_is_an_event_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,6 +19,18 @@ def test_a_line_is_an_event_with_its_fields(capsys: pytest.CaptureFixture[str]) 
     at, rest = capsys.readouterr().err.split(" ", 1)
     assert rest == f"ERROR {os.getpid()} parent: child 0 ended pid=7\n"
     assert datetime.fromisoformat(at).tzinfo is not None
+
+
+def test_a_line_is_json_where_the_children_write_json(capsys: pytest.CaptureFixture[str]) -> None:
+    write_as("json")
+    try:
+        log("ERROR", "child 0 ended\n", pid=7, started=["1.2"])
+    finally:
+        write_as("plain")
+
+    said = json.loads(capsys.readouterr().err)
+    assert (said["level"], said["logger"], said["event"]) == ("error", "parent", "child 0 ended\n")
+    assert (said["started"], said["child"], said["pid"]) == (["1.2"], 7, os.getpid())
 
 
 def test_a_closed_stderr_does_not_end_the_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
