@@ -185,6 +185,13 @@ def test_b26_an_iterable_that_raises_stops_with_its_own_error(raw: redis.Redis) 
     assert raw.llen("queue:ints") == 1000
 
 
+@pytest.mark.slow
+def test_b26_a_million_rows_go_through_a_batch_at_a_time(raw: redis.Redis) -> None:
+    result = TakesInt.perform_bulk((number,) for number in range(1_000_000))
+
+    assert (len(result), result.told, raw.llen("queue:ints")) == (1_000_000, True, 1_000_000)
+
+
 OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"retrys": 3}, "did you mean 'retry'"),
     ({"unique": 3}, "no option 'unique'"),
