@@ -20,6 +20,8 @@ from qik_core.store.store import Candidate
 _STEP: Final = 250
 _NOT_YET: Final = -1
 _ROLLER_SECONDS: Final = 60
+_PREFIXES: Final = (keys.queue(""), keys.later(""), keys.suspect(""))
+_HOLDS_JOBS: Final = b"q*:*"  # what else matches is filtered
 
 
 class Roll:
@@ -55,7 +57,7 @@ class Roll:
         return left
 
     def _sources(self) -> Iterator[bytes]:
-        queues = sorted(_members(self._link))
+        queues = sorted(_queues(self._link))
         yield keys.SCHEDULE
         yield from (keys.later(name) for name in queues)
         yield keys.RETRY
@@ -107,11 +109,19 @@ def _generations(link: Link) -> list[bytes]:
             return found
 
 
-def _members(link: Link) -> set[str]:
+def _queues(link: Link) -> set[str]:
+    """Return every queue that is known or holds something: `queues` may have been deleted by hand."""
     names: set[str] = set()
     cursor = b"0"
     while True:
         cursor, found = link.call("SSCAN", keys.QUEUES, cursor, "COUNT", 500)
         names.update(name.decode("utf-8", "replace") for name in found)
+        if cursor == b"0":
+            break
+    while True:
+        cursor, found = link.call("SCAN", cursor, "MATCH", _HOLDS_JOBS, "COUNT", 1000)
+        for key in found:
+            prefix = next(filter(key.startswith, _PREFIXES), b"")
+            names.update({key[len(prefix) :].decode("utf-8", "replace")} if prefix else ())
         if cursor == b"0":
             return names

@@ -24,11 +24,11 @@ FATE: Final = st.sampled_from(["ok", "ok", "ok", *FATES])
 VERSION: Final = st.sampled_from(["", "aaaaaa", "bbbbbb"])
 _DELETABLE: Final = (
     keys.queue(""), keys.SCHEDULE, keys.RETRY, keys.later(""), keys.suspect(""), keys.UNIQUE, keys.EPOCH,
-    keys.WORKING_PREFIX, keys.ALIVE, keys.sent(""), keys.counted(b""), keys.ROLLER, keys.ROLL,
+    keys.QUEUES, keys.WORKING_PREFIX, keys.ALIVE, keys.sent(""), keys.counted(b""), keys.ROLLER, keys.ROLL,
 )  # fmt: skip
 LOSS: Final = st.sampled_from(["all", "all", keys.UNIQUE, *_DELETABLE])
 _LOSSES: Final = 2
-_FAULTS: Final = 4
+_FAULTS: Final = 3
 
 
 class Machine(RuleBasedStateMachine):
@@ -53,9 +53,6 @@ class Machine(RuleBasedStateMachine):
 
     def _may_freeze(self) -> bool:
         return len(self._frozen()) < len(self.world.processes) - 1
-
-    def _is_queued(self) -> bool:
-        return any(copy.place.startswith("queue:") for copy in self.world.server.state.copies)
 
     def _timed(self) -> list[bytes]:
         lengths = self.world.server.state.lengths
@@ -91,7 +88,6 @@ class Machine(RuleBasedStateMachine):
     def exchange(self, at: int, lose: bool) -> None:
         self._up(at).exchange(lose=lose)
 
-    @precondition(lambda self: self._is_queued())
     @rule(at=ONE)
     def exchange_and_start(self, at: int) -> None:
         process = self._up(at)
@@ -99,33 +95,28 @@ class Machine(RuleBasedStateMachine):
         while process.hands.may_start():
             self.world.start(process)
 
-    @precondition(lambda self: self._is_queued())
-    @rule(at=ONE, fate=FATE)
-    def work(self, at: int, fate: str) -> None:
-        self.exchange_and_start(at)
-        self.end_and_exchange(at, fate, whole=True)
-
-    @precondition(lambda self: self._busy())
-    @rule(at=ONE, fate=FATE, whole=st.booleans())
-    def end_and_exchange(self, at: int, fate: str, whole: bool) -> None:
+    @rule(at=ONE, fate=FATE, how=st.sampled_from(["one", "all", "all, and exchange"]))
+    def end(self, at: int, fate: str, how: str) -> None:
+        """End jobs that run; where none does, start some."""
         process = self._up(at)
-        for run in list(process.hands.busy):
+        if not process.hands.busy:
+            self.exchange_and_start(at)
+            return
+        for run in process.hands.busy[: 1 if how == "one" else None]:
             self.world.end(process, run, fate)
-        if whole:
+        if "exchange" in how:
             process.look()
-        else:
-            process.exchange()
 
-    @precondition(lambda self: self._busy())
-    @rule(at=ONE, fate=FATE)
-    def end_one(self, at: int, fate: str) -> None:
-        busy = self._busy()
-        process = busy[at % len(busy)]
-        self.world.end(process, process.hands.busy[0], fate)
-
-    @rule(at=ONE, lose=LOST)
-    def beat(self, at: int, lose: bool) -> None:
-        self._up(at).beat(lose=lose)
+    @rule(
+        at=ONE, how=st.sampled_from(["step", "step", "step, and lose the answer", "whole", "all"])
+    )
+    def beat(self, at: int, how: str) -> None:
+        if "step" in how:
+            self._up(at).beat(lose="lose" in how)
+            return
+        for process in self.world.processes if how == "all" else [self._up(at)]:
+            if process.up:
+                process.beat_whole()
 
     @precondition(lambda self: any(process.hands.pocket for process in self.world.processes))
     @rule(at=ONE)

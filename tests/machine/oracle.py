@@ -187,6 +187,9 @@ class Oracle:
         gone = set(step.before.names) - set(step.after.names)
         copies, locks = step.before.copies, step.before.locks
         touched = {copy.digest for copy in copies if copy.place.encode() in gone}
+        for name in gone:  # a fence was in it, perhaps
+            recovering = name.decode().replace("working", "recovering", 1)
+            touched |= {copy.digest for copy in copies if copy.place == recovering}
         if any(name == keys.EPOCH or name.startswith(keys.UNIQUE) for name in gone):
             touched |= self.keys.keys() | locks.keys() | {copy.digest for copy in copies}
             self.last_loss = step.time
@@ -235,6 +238,8 @@ class Oracle:
                 key.losses = key.windows = key.shaken = 0
 
     def _is_remembered(self, digest: str) -> bool:
+        if any(process.exchanging is not None for process in self._processes()):
+            return True  # the answer that is on its way may bring a job back
         mark = digest.encode()
         held = (job for process in self._processes() for job in process.courier.held.values())
         return any(mark in job.raw for job in held)

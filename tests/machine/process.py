@@ -134,6 +134,9 @@ class Hands:
     def running(self) -> list[Fetched]:
         return [run.job for run in self.busy]
 
+    def running_since(self) -> list[tuple[Fetched, float]]:
+        return [(job, 0.0) for job in self.running()]
+
     def add(self, jobs: Iterable[Fetched]) -> None:
         self.pocket.extend(jobs)
 

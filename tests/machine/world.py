@@ -140,6 +140,7 @@ class World:
         self._born += 1
         process = Process(self.server, self._born)
         self.processes.append(process)
+        process.look()
         return process
 
     def start(self, process: Process) -> None:

@@ -13,7 +13,9 @@
 redis.call("DEL", K.never)
 local E, working, holder, lease = open_epoch(ARGV[1]), KEYS[1], ARGV[2], tonumber(ARGV[3])
 local mark = redis.call("HGET", working, "#") or ""
-if mark == "fenced" then return {"fenced", E.text, STAMP} end
+-- What it held is on its way to others, also where somebody has deleted the mark of that.
+local recovering = redis.call("EXISTS", K.recovering .. working:sub(#K.working + 1)) == 1
+if mark == "fenced" or recovering then return {"fenced", E.text, STAMP} end
 if ARGV[4] ~= "" then
   -- Delivered too late: exchanges have been applied since, and what they settled must not come back.
   if (tonumber(mark:match("^%d+")) or -1) > tonumber(ARGV[4]:match("^%d+")) then return {"ok", E.text, STAMP} end
