@@ -1,0 +1,116 @@
+"""What commands share: their options, exit codes, settings, questions with a deadline.
+
+Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import click
+
+from qik_core.errors import SettingsError, StoreError
+from qik_core.passes import Passes
+from qik_core.settings import Settings, current, load, use
+from reconciler.definition import Definition
+from reconciler.engines import Engines
+from reconciler.errors import NotMigrated, SqlUnavailable
+
+T = TypeVar("T")
+
+FINDING: Final = 1
+USAGE: Final = 2
+NO_REDIS: Final = 4
+NO_SQL: Final = 5
+ANSWER: Final = 2.3
+"""Seconds for what a command asks; with the start of Python it answers within 3."""
+
+_APP_MISSING: Final = """\
+no application is named: the module that defines your reconcilers. Do one of these:
+  reconciler {command} shop.jobs
+  export QIK_APP=shop.jobs
+  app = "shop.jobs"                    in qik.toml, or under [tool.qik] in pyproject.toml"""
+_REDIS_MISSING: Final = """\
+no Redis is named. Do one of these:
+  export REDIS_URL=redis://host:6379/0
+  redis = "redis://host:6379/0"        in qik.toml, or under [tool.qik] in pyproject.toml"""
+
+
+def code_of(error: Exception | None) -> int:
+    """Return the exit code that an error stands for."""
+    if isinstance(error, StoreError):
+        return NO_REDIS
+    if isinstance(error, SqlUnavailable):
+        return NO_SQL
+    return FINDING if isinstance(error, NotMigrated) else USAGE
+
+
+app = click.argument("app", required=False)
+app_option = click.option("--app", metavar="MODULE", help="The module that defines reconcilers.")
+database_url = click.option("--database-url", metavar="URL", help="Where our own tables live.")
+redis_url = click.option("--redis-url", metavar="URL", help="Which Redis.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+class Asked(Generic[T]):
+    """A question that is asked on a thread of its own, and what came of it within ANSWER seconds."""
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self.error: Exception | None = None
+        self._answer: T | None = None
+        self._deadline = time.monotonic() + ANSWER
+        self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
+        self._thread.start()
+
+    def answer(self, late: Callable[[str], Exception], whom: str) -> T | None:
+        """Return the answer; None where `error` says why there is none."""
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self.error = late(f"no answer from {whom} within {ANSWER:g} s")
+        return self._answer if self.error is None else None
+
+    def _run(self, ask: Callable[[], T]) -> None:
+        try:
+            self._answer = ask()
+        except Exception as error:  # noqa: BLE001 - shown beside what the others answered
+            self.error = error
+
+
+def load_settings(
+    *, redis_url: str | None = None, database_url: str | None = None, **flags: Any
+) -> Settings:
+    """Return the settings of this command, its own flags first; they hold for the application too."""
+    databases = None if database_url is None else {"default": database_url}
+    settings = load({"redis": redis_url, "databases": databases, **flags})
+    use(settings)
+    return settings
+
+
+def with_redis() -> Settings:
+    """Return the settings as the application may have changed them; a Redis must be named."""
+    settings = current()
+    if settings.origin("redis") == "default":
+        raise SettingsError(_REDIS_MISSING)
+    return settings
+
+
+def reconcilers(settings: Settings, command: str) -> Sequence[Definition]:
+    """Return the reconcilers of the application; `command` is how an example of its use begins."""
+    from reconciler import application
+
+    if settings.app is None:
+        raise click.UsageError(_APP_MISSING.format(command=command))
+    return application.reconcilers(settings.app)
+
+
+def engines(settings: Settings) -> Engines:
+    """Return the databases that the settings name."""
+    return Engines(settings.databases)
+
+
+def seam() -> Passes:
+    """Return the engine's seam on the Redis of the settings."""
+    return Passes()

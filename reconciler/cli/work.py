@@ -1,0 +1,137 @@
+"""`reconciler upgrade`, `run` and `pass`: the commands that do something."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Final, NoReturn
+
+import click
+
+from qik_core.errors import StoreError
+from reconciler.cli import base
+from reconciler.cli.base import FINDING, code_of
+from reconciler.definition import Definition
+from reconciler.engines import Engines
+from reconciler.errors import SqlUnavailable
+from reconciler.report import Report
+
+_RESTARTS: Final = 10
+
+
+@click.command()
+@base.database_url
+@click.option(
+    "--sql",
+    "dialect",
+    metavar="DIALECT",
+    help="Print the SQL for postgresql, mariadb or sqlite instead.",
+)
+@base.as_json
+def upgrade(database_url: str | None, dialect: str | None, *, as_json: bool) -> None:
+    """Make our tables, or move them on to this release. May run in several processes at once."""
+    from reconciler import migrate
+    from reconciler.sql import where
+
+    if dialect is not None:
+        migrate.sql(dialect)
+        return
+    home = base.engines(base.load_settings(database_url=database_url)).home()
+    before = migrate.current(home)
+    migrate.upgrade(home)
+    after = migrate.current(home)
+    if as_json:
+        click.echo(json.dumps({"database": where(home), "from": before, "to": after}))
+    elif before == after:
+        click.echo(f"{where(home)} is up to date ({after})")
+    else:
+        click.echo(f"{where(home)}: {before or 'no tables'} → {after}")
+
+
+@click.command()
+@base.app
+@base.database_url
+@base.redis_url
+@click.option(
+    "--lease", type=click.FloatRange(1.0), metavar="SECONDS", help="How long a lease lasts (30)."
+)
+def run(
+    app: str | None, database_url: str | None, redis_url: str | None, lease: float | None
+) -> NoReturn:
+    """Run the reconcilers of APP until TERM. Several such processes share the reconcilers out."""
+    settings = base.load_settings(app=app, database_url=database_url, redis_url=redis_url)
+    _set_up_logs(settings.log_level)
+    definitions = base.reconcilers(settings, "run")
+    from reconciler.manager import Manager
+
+    settings = base.with_redis()
+    manager = Manager(
+        definitions, base.engines(settings), base.seam(), lease=lease or settings.lease
+    )
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: manager.stop())
+    well = manager.run()
+    sys.stderr.flush()
+    os._exit(0 if well else FINDING)  # a thread that hangs in a driver must not hold up the end
+
+
+@click.command(name="pass")
+@click.argument("name")
+@base.app_option
+@base.database_url
+@base.redis_url
+@base.as_json
+def pass_(
+    name: str, app: str | None, database_url: str | None, redis_url: str | None, *, as_json: bool
+) -> NoReturn:
+    """Run one pass of the reconciler NAME now, whoever holds its lease: the locks make that harmless."""
+    settings = base.load_settings(app=app, database_url=database_url, redis_url=redis_url)
+    base.reconcilers(settings, "pass NAME --app")
+    from reconciler.definition import find
+    from reconciler.report import Outcome
+
+    found = find(name)
+    settings = base.with_redis()
+    report = _one_pass(found, base.engines(settings))
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        counts = " · ".join(f"{code} {count:,}" for code, count in sorted(report.codes.items()))
+        click.echo(
+            f"{name}: {report.outcome} in {report.seconds:.2f} s · scanned {report.scanned:,}"
+            + (counts and f" · {counts}")
+        )
+        if report.reason:
+            click.echo(report.reason, err=report.outcome is Outcome.FAILED)
+    if report.outcome in (Outcome.COMPLETED, Outcome.BUDGET):
+        sys.exit(0)
+    known = isinstance(report.error, (StoreError, SqlUnavailable))
+    sys.exit(code_of(report.error) if known else FINDING)
+
+
+def _one_pass(definition: Definition, engines: Engines) -> Report:
+    """Run one pass; begin again when Redis loses its data on the way."""
+    from reconciler.lease import identity
+    from reconciler.ledger import Ledger
+    from reconciler.passes import Pass, Tools
+    from reconciler.report import Outcome
+    from reconciler.watch import Watch
+
+    seam = base.seam()
+    tools = Tools(seam, Watch(seam), engines, Ledger(engines.home(), identity()))
+    report = Pass(definition, tools, 0, lambda: None).run()
+    for _ in range(_RESTARTS):
+        if report.outcome is not Outcome.RESTARTED:
+            break
+        report = Pass(definition, tools, 0, lambda: None).run()
+    return report
+
+
+def _set_up_logs(level: str) -> None:
+    from qik_core import logs
+
+    logs.set_up(level.upper())
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
