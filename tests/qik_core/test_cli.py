@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from qik_core import cli, parent
+from qik_core import cli, parent, settings
 
 APP = """
 from qik_core import Job
@@ -25,6 +25,13 @@ class Charge(Job, queue="billing"):
 class Once(Job, unique_for=60):
     def perform(self, n: int) -> None: ...
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_settings() -> Iterator[None]:
+    """A command that runs in this process makes its settings those of the process."""
+    yield
+    settings.use(None)
 
 
 @pytest.fixture

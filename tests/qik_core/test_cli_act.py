@@ -25,6 +25,7 @@ class CancelledByHand(Job, unique_for=60):
 def qik(redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Qik]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDIS_URL", redis_url)
+    settings.use(None)
     yield lambda *arguments: CliRunner().invoke(cli.main, list(arguments))
     settings.use(None)
 
