@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final
 
+from qik_core import registry
+from qik_core.definition import Definition
 from qik_core.errors import SettingsError
 
 _SHOWN: Final = 20  # frames of the application's traceback
@@ -51,6 +53,11 @@ def load(name: str) -> None:
         raise SettingsError(_failed(name, error)) from None
     if attribute and not hasattr(found, attribute):
         raise SettingsError(f"app {name!r}: {module} has no {attribute!r}. Name the module alone")
+
+
+def jobs() -> list[Definition]:
+    """Return every job that the imported modules define, by name."""
+    return [found for name in registry.names() if (found := registry.find(name)) is not None]
 
 
 def _module(name: str) -> str:

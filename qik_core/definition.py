@@ -22,7 +22,7 @@ from qik_core.payload import DIGEST, Template, Until, new_jids, stamps
 _MANY: Final = 25  # what retry=True means, as in Sidekiq
 _NEVER: Final = -1
 _OF_THE_CLASS: Final = frozenset(
-    {"name", "aliases", "unique_args", "timeout", "retry_on", "discard_on"}
+    {"name", "aliases", "unique_args", "timeout", "retry_on", "discard_on", "reconciled", "reason"}
 )
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 
@@ -85,6 +85,8 @@ class Definition:
     timeout: float | None
     """After so many seconds a run is interrupted."""
     rules: Rules
+    exempt: str | None
+    """Why no reconciler tells this job again; None: nothing is said. The engine only carries it."""
     arguments: Arguments | Untyped
     is_async: bool
     make: Callable[[Any], Any]
@@ -217,6 +219,7 @@ def define(
         expires_in=None,
         timeout=options.timeout(given["timeout"], name) if "timeout" in given else None,
         rules=_rules(rules, given, name),
+        exempt=options.exemption(given, name),
         arguments=arguments,
         is_async=is_async,
         make=make,

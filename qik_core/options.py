@@ -45,6 +45,8 @@ class Options(TypedDict, total=False):
     expires_in: timedelta | float
     timeout: timedelta | float
     log_level: str
+    reconciled: Literal[False]
+    reason: str
     name: str
     aliases: Iterable[str]
 
@@ -180,6 +182,23 @@ def log_level(value: object, where: str) -> str:
         near = did_you_mean(value, LEVELS) if type(value) is str else f": use {', '.join(LEVELS)}"
         raise DefinitionError(f"{where}: log_level is {value!r:.80}{near}")
     return value
+
+
+def exemption(given: Mapping[str, Any], where: str) -> str | None:
+    """Return why no reconciler tells this job again (`reconciled=False, reason="…"`), None if nothing is said.
+
+    Raises:
+        DefinitionError: one without the other, or something else than False and a text.
+    """
+    if "reconciled" not in given and "reason" not in given:
+        return None
+    reason = given.get("reason")
+    if given.get("reconciled") is not False or type(reason) is not str or not reason.strip():
+        raise DefinitionError(
+            f"{where}: reconciled is {given.get('reconciled')!r:.80} and reason {reason!r:.80}: a job that no "
+            "reconciler tells again says why, as in reconciled=False, reason='cache warm: a loss is harmless'"
+        )
+    return reason.strip()
 
 
 def backtrace(value: object, where: str) -> bool | int:

@@ -18,6 +18,7 @@ from qik_core.plan import Plan
 from qik_core.results import Code
 from qik_core.settings import current
 from qik_core.store import Epoch, Origin, Store, rolls
+from qik_core.store.glance import glance
 
 Row = Sequence[Any]
 
@@ -60,6 +61,10 @@ class Passes:
     def told(self, digests: Sequence[bytes], versions: Sequence[str] | None = None) -> list[bool]:
         """Say for each key whether a job exists; a running job of an older row version does not count."""
         return self._store.told(digests, _encoded(versions))[0]
+
+    def glance(self, digests: Sequence[bytes], versions: Sequence[str] | None = None) -> list[bool]:
+        """Say the same as `told`, and change nothing: not even an epoch is made."""
+        return glance(self._store.links, digests, _encoded(versions))
 
     def push(
         self,

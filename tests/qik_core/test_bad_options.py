@@ -234,6 +234,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
 CLASS_OPTIONS: list[tuple[dict[str, Any], str]] = [
     *OPTIONS,
     ({"unique_args": ["number"]}, "no meaning without unique_for"),
+    ({"reconciled": False}, "says why"),
+    ({"reconciled": False, "reason": " "}, "says why"),
+    ({"reconciled": True, "reason": "why not"}, "reconciled is True"),
+    ({"reason": "why not"}, "reconciled is None"),
     ({"unique_for": 60, "unique_args": ["nummer"]}, "unique_args names 'nummer'"),
     ({"unique_for": 60, "unique_args": "number"}, "unique_args is 'number'"),
     ({"unique_for": 60, "unique_args": lambda number: number}, "unique_args is"),
