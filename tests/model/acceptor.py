@@ -27,7 +27,6 @@ from tests.model.state import (
 from tests.model.trace import (
     Assert,
     Beat,
-    Crash,
     Delete,
     DeleteLocks,
     DeleteQueue,
@@ -35,7 +34,6 @@ from tests.model.trace import (
     Exchange,
     Fence,
     Flush,
-    Freeze,
     GiveBack,
     Leave,
     Promote,
@@ -44,11 +42,15 @@ from tests.model.trace import (
     RollBegin,
     RollEnd,
     RollWalk,
-    Thaw,
 )  # fmt: skip
 
 Stores = Iterator[Store]
-LETTERS: Final = {"duplicate_queued": "q", "duplicate_scheduled": "s", "duplicate_running": "r", "duplicate_retrying": "t"}  # fmt: skip
+LETTERS: Final = {
+    "duplicate_queued": "q",
+    "duplicate_scheduled": "s",
+    "duplicate_running": "r",
+    "duplicate_retrying": "t",
+}
 
 
 class RefusedError(AssertionError):
@@ -103,8 +105,8 @@ class Replay:
             self._processes[process] = len(self._processes)
             unknown = Working(mark=GONE, beaten=False, alive=False, heard=False)
             self.states = {s._replace(working=(*s.working, unknown)) for s in self.states}
-        do: Callable[[Store, Any], Stores] = _DO[type(event)]
-        self.states = {after for state in self.states for after in do(self, state, event)}  # type: ignore[call-arg,arg-type]
+        possible: Callable[[Store, Any], Stores] = getattr(self, f"_{event.name}", self._nothing)
+        self.states = {after for state in self.states for after in possible(state, event)}
         self._remember(event)
 
     def _remember(self, event: Event) -> None:
@@ -231,10 +233,13 @@ class Replay:
 
     def _assert(self, state: Store, event: Assert) -> Stores:
         i = self._processes[event.proc]
-        if (state.working[i].mark == FENCED) != (event.status == scripts.REFUSED):
+        mark = state.working[i].mark
+        if (
+            event.status == scripts.REFUSED
+        ):  # or its fence was deleted, and others recover what it held
+            yield from [state] if mark in (FENCED, GONE) else []
             return
-        if event.status == scripts.REFUSED:
-            yield state
+        if mark == FENCED or any(identity == i for _, identity in state.recovering):
             return
         for before in self._named(state, i, event):
             after, _, superseded = scripts.assert_held(before, self._rules, i, i)
@@ -251,7 +256,7 @@ class Replay:
             named = tuple([_name(entry, held, settling) for entry in entries])
             yield put_working(state, i, state.working[i]._replace(entries=named))
 
-    def _give_back(self, state: Store, event: GiveBack) -> Stores:
+    def _giveback(self, state: Store, event: GiveBack) -> Stores:
         i = self._processes[event.proc]
         refused = {FENCED: scripts.REFUSED, GONE: scripts.LOST}.get(
             state.working[i].mark, scripts.OKAY
@@ -376,26 +381,3 @@ def _name(entry: Entry, held: Sequence[int], settling: Sequence[int]) -> Entry:
     if entry.jid not in held:
         return entry._replace(named="")
     return entry._replace(named="s" if entry.jid in settling else "-")
-
-
-_DO: Final[dict[type[Event], Any]] = {
-    Push: Replay._push,
-    Exchange: Replay._exchange,
-    Beat: Replay._beat,
-    Assert: Replay._assert,
-    Fence: Replay._fence,
-    Leave: Replay._leave,
-    GiveBack: Replay._give_back,
-    Recover: Replay._recover,
-    Promote: Replay._promote,
-    RollBegin: Replay._roll_begin,
-    RollWalk: Replay._roll_walk,
-    RollEnd: Replay._roll_end,
-    Flush: Replay._flush,
-    DeleteQueue: Replay._delete_queue,
-    DeleteLocks: Replay._delete_locks,
-    Delete: Replay._delete,
-    Crash: Replay._nothing,
-    Freeze: Replay._nothing,
-    Thaw: Replay._nothing,
-}

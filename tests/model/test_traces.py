@@ -98,6 +98,12 @@ WRONG = {
     "a number is left out": [*RUNS, exchange("p1", 3, settled=[["a", "done"]])],
     "a fenced process settles": [*TAKEN_OVER, exchange("p1", 2, settled=[["a", "done"]])],
     "a fenced process asserts": [*TAKEN_OVER, asserts("p1", "a", restored=True)],
+    "a process asserts while its jobs are being recovered": [
+        *RUNS,
+        event("fence", "p1"),
+        event("delete", key="qik:working:p1"),
+        asserts("p1", "a", restored=True),
+    ],
     "another run is not noticed": [*LOST, asserts("p1", "a", restored=True)],
     "a lock is released by another": [*SUPERSEDED, exchange("p1", 2, settled=[["a", "done"]]), push("c")],
     "a roll ends before everybody has beaten": [*ROLLS, event("roll_end", result=0)],
