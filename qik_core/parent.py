@@ -306,6 +306,7 @@ class Parent:
             f"child {seat.index} is replaced: {weight:.0f} MB of {limit} allowed",
             pid=child.pid,
         )
+        child.too_big = True
         child.stop(now + self.spec.shutdown + GRACE)
 
     # --- the way home of an ended child's jobs ---------------------------------

@@ -28,6 +28,7 @@ class Child:
         self.heard = born
         self.stop_by: float | None = None
         self.overdue = False
+        self.too_big = False
         self.ending = False
         self.quieted = False
         self._tick = 0.0
@@ -44,8 +45,13 @@ class Child:
 
     @property
     def left_cleanly(self) -> bool:
-        """No job is to blame for its end: it stopped by itself, or had not begun, or outlived its time to stop."""
+        """No job is to blame for its end: it stopped by itself, or had not begun, or outlived its time to stop.
+
+        What still runs in one that was asked to stop for its size may have made it so big.
+        """
         code = self.process.returncode
+        if self.too_big and self.shared.started():
+            return False
         if code == -signal.SIGTERM and self.stop_by is not None and not self.booted:
             return True
         return self.overdue or (code == 0 and self.shared.state is State.STOPPING)

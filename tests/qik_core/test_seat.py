@@ -48,6 +48,16 @@ def test_exit_0_is_clean_only_of_a_child_that_was_stopping() -> None:
     child.shared.close()
 
 
+def test_what_still_runs_in_a_child_that_is_stopped_for_its_size_is_charged() -> None:
+    child = ended("os._exit(0)")
+    child.shared.state = State.STOPPING
+    child.too_big = True
+    idle = child.left_cleanly
+    child.shared.start(0, b"1.1")
+    assert (idle, child.left_cleanly) == (True, False)
+    child.shared.close()
+
+
 def test_a_failure_while_stopping_is_not_clean() -> None:
     child = ended("os._exit(3)")
     child.shared.state = State.STOPPING
