@@ -138,7 +138,8 @@ def test_a_frozen_parent_does_not_condemn_children_when_it_goes_on(start: Start)
 def test_what_a_silent_childs_jobs_have_spawned_ends_with_it(start: Start) -> None:
     worker = start("gil")
     eventually(lambda: worker.events("ready"))
-    spawned = int(eventually((worker.folder / "job").read_text))
+    job = worker.folder / "job"
+    spawned = int(eventually(lambda: job.exists() and job.read_text()))
     eventually(worker.helped)
     assert not alive(spawned)
 
