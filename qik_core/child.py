@@ -73,6 +73,7 @@ class Child:
         self._settings = settings
         self._woken = threading.Event()
         self._told: list[int] = []
+        self._failed: BaseException | None = None
         self._worker = Worker(
             settings,
             Site(
@@ -91,8 +92,21 @@ class Child:
         start(self._watch_parent, "life")
         self._worker.prepare()
         self._shared.state = State.READY
-        self._worker.begin(lambda: signal.SIGTERM in self._told)
+        beginning = start(self._begin, "begin")
         self._obey()
+        if self._failed is not None:
+            raise self._failed
+        self._shared.state = State.STOPPING
+        beginning.join(_FAREWELL)
+        self._finish(time.monotonic() + self._settings.shutdown)
+
+    def _begin(self) -> None:
+        """Wait for Redis in a thread of its own: signals are obeyed meanwhile."""
+        try:
+            self._worker.begin(lambda: signal.SIGTERM in self._told)
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self._failed = error
+            self._woken.set()
 
     def _take_identity(self, identity: str) -> None:
         self._shared.identity = identity
@@ -114,7 +128,7 @@ class Child:
         self._woken.set()
 
     def _obey(self) -> None:
-        while signal.SIGTERM not in self._told:
+        while signal.SIGTERM not in self._told and self._failed is None:
             # A bounded wait: a signal handler runs only between two instructions of this thread.
             self._woken.wait(0.5)
             self._woken.clear()
@@ -124,8 +138,6 @@ class Child:
             if signal.SIGTTIN in self._told:
                 self._told.remove(signal.SIGTTIN)
                 logs.tell_threads()
-        self._shared.state = State.STOPPING
-        self._finish(time.monotonic() + self._settings.shutdown)
 
     @property
     def _in_haste(self) -> bool:

@@ -18,7 +18,7 @@ import time
 from dataclasses import replace
 from typing import Final, Self
 
-from qik_core.errors import WorkerRunning
+from qik_core.errors import QikError, WorkerRunning
 from qik_core.settings import Settings, current
 from qik_core.worker import Site, Worker, start
 
@@ -70,7 +70,7 @@ class EmbeddedWorker:
             self._worker, self._pid = worker, os.getpid()
             _running[self._pid] = self
         self._stopping.clear()
-        self._beginning = start(lambda: worker.begin(self._stopping.is_set), "embedded-begin")
+        self._beginning = start(lambda: self._begin(worker), "embedded-begin")
 
     def quiet(self) -> None:
         """Fetch no more; what runs goes on. Cannot be taken back."""
@@ -88,6 +88,8 @@ class EmbeddedWorker:
             return True
         self._stopping.set()
         self._beginning.join()  # each of its calls has a deadline
+        if self._worker is not worker:
+            return True
         seconds = worker.shutdown if timeout is None else timeout
         if worker.close(time.monotonic() + seconds):
             self._end(worker)
@@ -116,6 +118,13 @@ class EmbeddedWorker:
                 embedded=True,
             ),
         )
+
+    def _begin(self, worker: Worker) -> None:
+        try:
+            worker.begin(self._stopping.is_set)
+        except QikError as error:
+            log.critical("the embedded worker ends: %s", error)
+            self._end(worker)
 
     def _end(self, worker: Worker) -> None:
         worker.leave(time.monotonic() + _GOODBYE)

@@ -103,6 +103,14 @@ class Misbehaves(Job, retry=3):
         globals()[what]()
         note("end", 0)
 """
+LONG = """
+class Long(Job, unique_for=1, retry=3):
+    def perform(self, n: int) -> None:
+        note("start", n)
+        while not (HERE / "go").exists():
+            time.sleep(0.01)
+        note("end", n)
+"""
 HARMLESS = (
     "forks",
     "leaves_zombies",
@@ -252,3 +260,38 @@ def test_a_worker_that_lost_redis_while_it_stopped_leaves_its_jobs_to_others(
     shop.work()
 
     eventually(lambda: shop.runs("end")[10] == 1, LEASE + 10)
+
+
+def test_a_job_that_runs_longer_than_a_lease_keeps_its_lock_and_is_not_started_again(
+    shop: Shop, raw: Any
+) -> None:
+    with (shop.folder / "shop.py").open("a") as file:
+        file.write(LONG)
+    run(shop, "import shop; shop.Long.perform_async(1)")
+    shop.work()
+    shop.work()
+    eventually(lambda: shop.notes("start"))
+    duplicate = "import shop; assert type(shop.Long.perform_async(1)).__name__ == 'Dirtied'"
+    eventually(lambda: time.monotonic() - shop.notes("start")[0][2] > LEASE + 1, LEASE + 3)
+    run(shop, duplicate)
+
+    assert len(shop.notes("start")) == 1
+    shop.go()
+    eventually(drained(raw))
+    assert shop.runs("end") == Counter({1: 2})  # once more, after the first: the edge asked for it
+    (_, _, first_end), (_, _, second_end) = shop.notes("end")
+    assert first_end < shop.notes("start")[1][2] < second_end
+
+
+def test_the_password_of_redis_is_in_no_line(shop: Shop, raw: Any) -> None:
+    shop.environment["REDIS_URL"] = shop.environment["REDIS_URL"].replace(
+        "unix://", "unix://someone:S3CR3T@"
+    )
+    worker = shop.work()
+    eventually(lambda: "waiting for Redis" in shop.log())
+    worker.send_signal(signal.SIGTTIN)
+    eventually(lambda: "thread_name=MainThread" in shop.log())
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(SHUTDOWN + 6) == 0
+
+    assert "S3CR3T" not in shop.log()

@@ -4,12 +4,14 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
 from qik_core import Job, hooks, settings
+from qik_core.embedded import Embedded
 from qik_core.embedding import EmbeddedWorker
 from qik_core.errors import HookFailed, WorkerRunning
 from qik_core.hooks import Event
@@ -185,6 +187,21 @@ def test_it_stops_within_its_deadlines_while_redis_is_gone(make: Make, redis_ser
 
     assert worker.stop(timeout=0.5)
     assert not worker.is_running
+
+
+def test_it_ends_when_redis_comes_and_would_lose_jobs(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Embedded(config={"maxmemory-policy": "allkeys-lru"}) as server:
+        server.kill()
+        worker = EmbeddedWorker(replace(settings.current(), redis=server.url))
+        worker.start()
+        assert worker.is_running
+        server.start()
+
+        eventually(lambda: not worker.is_running)
+        assert worker.stop()
+    assert "maxmemory-policy is allkeys-lru" in caplog.text
 
 
 def test_a_startup_function_that_raises_keeps_it_from_starting(make: Make) -> None:
