@@ -5,6 +5,7 @@ QikError
 └── ReconcilerError
     ├── UnknownReconciler  no imported module defines a reconciler of this name
     ├── SqlUnavailable     a database cannot be reached, or does not answer in time
+    │   └── Conflict       it ended our transaction in favour of another one
     ├── NotMigrated        our own tables are missing or older than this release
     └── StatementTimeout   a page took longer than the reconciler's statement timeout
 """
@@ -26,6 +27,10 @@ class UnknownReconciler(ReconcilerError):
 
 class SqlUnavailable(ReconcilerError):
     """A database cannot be reached, or does not answer in time."""
+
+
+class Conflict(SqlUnavailable):
+    """The database ended a transaction in favour of another: a deadlock, a failed serialisation. Again, it may succeed."""
 
 
 class NotMigrated(ReconcilerError):

@@ -21,9 +21,21 @@ from threading import Lock
 from time import monotonic
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, and_, delete, exc, false, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    and_,
+    delete,
+    exc,
+    false,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from reconciler.sql import clock, reading, writing
+from reconciler.sql import again, clock, reading, writing
 from reconciler.tables import lease
 
 PROCESS: Final = "#"
@@ -93,18 +105,16 @@ class Leases:
     def register(self) -> None:
         """Make the rows of our reconcilers and of this process. Raises SqlUnavailable, NotMigrated."""
         gone = lease.c.reconciler.startswith(PROCESS), lease.c.expires_at < self._clock - _FORGOTTEN
-        with writing(self._home) as connection:
-            connection.execute(delete(lease).where(*gone))
+        self._run(delete(lease).where(*gone))
         for name, shard in [(self._group, self.holder), *((name, "") for name in self._names)]:
             there = select(lease.c.term).where(lease.c.reconciler == name, lease.c.shard == shard)
             with reading(self._home, self._ttl) as connection:
                 if connection.execute(there).first() is not None:
                     continue
             try:
-                with writing(self._home) as connection:
-                    until = self._clock + self._ttl if shard else 0
-                    row = {"reconciler": name, "shard": shard, "expires_at": until}
-                    connection.execute(insert(lease).values(row))
+                until = self._clock + self._ttl if shard else 0
+                row = {"reconciler": name, "shard": shard, "expires_at": until}
+                self._run(insert(lease).values(row))
             except exc.IntegrityError:  # another process was faster
                 continue
 
@@ -118,7 +128,9 @@ class Leases:
         with self._lock:
             before = dict(self._held)
         try:
-            terms, given = self._exchange({name: held.term for name, held in before.items()})
+            terms, given = again(
+                lambda: self._exchange({name: held.term for name, held in before.items()})
+            )
         except BaseException:
             self.forget()
             raise
@@ -145,11 +157,16 @@ class Leases:
         """Give all leases back, so that others need not wait for their expiry. Raises SqlUnavailable."""
         self.forget()
         free = update(lease).where(lease.c.holder == self.holder).values(holder=None, expires_at=0)
-        with writing(self._home) as connection:
-            connection.execute(free)
-            connection.execute(
-                delete(lease).where(lease.c.reconciler == self._group, lease.c.shard == self.holder)
-            )
+        mine = lease.c.reconciler == self._group, lease.c.shard == self.holder
+        self._run(free, delete(lease).where(*mine))
+
+    def _run(self, *statements: Executable) -> None:
+        def run() -> None:
+            with writing(self._home) as connection:
+                for each in statements:
+                    connection.execute(each)
+
+        again(run)
 
     # --- inside of one transaction ---------------------------------------------------------------
 

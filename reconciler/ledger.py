@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy import CursorResult, Engine, UpdateBase, delete, func, insert, select, update
 
 from reconciler.definition import Definition
 from reconciler.report import Outcome, Report
-from reconciler.sql import clock, reading, writing
+from reconciler.sql import again, clock, reading, writing
 from reconciler.tables import audit, passes
 
 KEEP: Final = 7 * 86_400.0
@@ -41,8 +41,7 @@ class Ledger:
             "started_at": self._clock,
             "codes": "{}",
         }
-        with writing(self._home) as connection:
-            key = connection.execute(insert(passes).values(row)).inserted_primary_key
+        key = again(lambda: self._write(insert(passes).values(row))).inserted_primary_key
         assert key is not None  # noqa: S101 - every dialect gives the key of a single row
         return int(key[0])
 
@@ -59,8 +58,8 @@ class Ledger:
             "codes": json.dumps(report.codes),
             "cursor": report.cursor,
         }
-        with writing(self._home) as connection:
-            connection.execute(update(passes).where(passes.c.id == report.pass_id).values(values))
+        ended = update(passes).where(passes.c.id == report.pass_id).values(values)
+        again(lambda: self._write(ended))
 
     def cursor(self, name: str, epoch: str) -> str | None:
         """Return where the last pass stood when its time was up; None if it ended otherwise, or Redis has lost data since."""
@@ -87,9 +86,12 @@ class Ledger:
         old = delete(passes).where(
             passes.c.started_at < self._clock - KEEP, passes.c.id.not_in(kept)
         )
+        again(lambda: self._write(delete(audit).where(audit.c.at < self._clock - KEEP_AUDIT)))
+        return int(again(lambda: self._write(old)).rowcount)
+
+    def _write(self, statement: UpdateBase) -> CursorResult[Any]:
         with writing(self._home) as connection:
-            connection.execute(delete(audit).where(audit.c.at < self._clock - KEEP_AUDIT))
-            return int(connection.execute(old).rowcount)
+            return connection.execute(statement)
 
 
 def codes(text: str) -> Mapping[str, Any]:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Final
 
 from sqlalchemy import Connection, text
 
 from reconciler.errors import SqlUnavailable
-from reconciler.sql import immediate
+from reconciler.sql import MYSQL, immediate
 
 PATIENCE: Final = 60
 """Seconds to wait for another upgrade."""
+_WAIT: Final = 5
+"""Seconds to wait for it in one statement: a driver takes a server that is silent for much longer for dead."""
 _LOCK: Final = 0x71696B5F7570  # any number that nobody else uses: "qik_up"
+_TAKE: Final = text("SELECT GET_LOCK(:name, :wait)")
 
 
 def prepared(connection: Connection) -> Connection:
@@ -38,7 +42,7 @@ def one_at_a_time(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         yield
-    elif connection.dialect.name in ("mysql", "mariadb"):
+    elif connection.dialect.name in MYSQL:
         with _named_lock(connection):
             yield
     else:
@@ -48,13 +52,12 @@ def one_at_a_time(connection: Connection) -> Iterator[None]:
 @contextmanager
 def _named_lock(connection: Connection) -> Iterator[None]:
     name = f"qik_upgrade_{_LOCK}"
-    taken = connection.execute(
-        text("SELECT GET_LOCK(:name, :wait)"), {"name": name, "wait": PATIENCE}
-    ).scalar()
-    if taken != 1:
-        raise SqlUnavailable(
-            f"another `reconciler upgrade` has held its lock for {PATIENCE} s: end it, then repeat"
-        )
+    deadline = monotonic() + PATIENCE
+    while connection.execute(_TAKE, {"name": name, "wait": _WAIT}).scalar() != 1:
+        if monotonic() > deadline:
+            raise SqlUnavailable(
+                f"another `reconciler upgrade` has held its lock for {PATIENCE} s: end it, then repeat"
+            )
     try:
         yield
     finally:

@@ -8,18 +8,19 @@ for it, the position is compared as one row value, `(a, b) > (:a, :b)`; else col
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Engine, Integer, Row, Select, and_, bindparam, or_, tuple_
+from sqlalchemy import TIMESTAMP, Engine, Integer, Row, Select, and_, bindparam, func, or_, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
+from reconciler.columns import plain
 from reconciler.definition import Definition
 from reconciler.shape import Order, Shape
-from reconciler.sql import reading
+from reconciler.sql import MYSQL, again, reading
 
 Position: TypeAlias = tuple[Any, ...]
 """Where a page ended: the values of its last row's order columns."""
@@ -36,7 +37,7 @@ class Source:
         self._shape = definition.shape
         self._engine = engine
         self._timeout = definition.statement_timeout
-        rows = _old_enough(definition, now)
+        rows = _old_enough(definition, now, engine.dialect.name)
         ordered = rows.order_by(*map(_ordered, self._shape.order)).limit(
             bindparam(_LIMIT, type_=Integer)
         )
@@ -54,10 +55,16 @@ class Source:
         values: dict[str, Any] = {_LIMIT: limit}
         if after is not None:
             values.update((f"{_AFTER}{at}", value) for at, value in enumerate(after))
+        return again(lambda: self._read(self._first if after is None else self._next, values))
+
+    def _read(self, page: Select[Any], values: Mapping[str, Any]) -> Sequence[Row[Any]]:
         with reading(self._engine, self._timeout) as connection:
-            return connection.execute(
-                self._first if after is None else self._next, values
-            ).fetchall()
+            return connection.execute(page, values).fetchall()
+
+    @property
+    def first(self) -> Select[Any]:
+        """The statement of the first page, for those who explain it; its limit is a parameter."""
+        return self._first
 
     def position(self, row: Row[Any]) -> Position:
         """Return the position of a row."""
@@ -90,19 +97,45 @@ def _ordered(order: Order) -> ColumnElement[Any]:
 # --- age ----------------------------------------------------------------------------------------
 
 
-def _old_enough(definition: Definition, now: float) -> Select[Any]:
+def _old_enough(definition: Definition, now: float, dialect: str) -> Select[Any]:
     """Leave out rows whose own push may still be on its way. No age and an age in the future count as old."""
     shape: Shape = definition.shape
     if shape.age is None or not definition.min_age:
         return shape.statement
     young = and_(
-        shape.age > moment(shape.age, now - definition.min_age), shape.age <= moment(shape.age, now)
+        shape.age > moment(shape.age, now - definition.min_age, dialect),
+        shape.age <= moment(shape.age, now, dialect),
     )
     return shape.statement.where(or_(shape.age.is_(None), ~young))
 
 
-def moment(column: ColumnElement[Any], seconds: float) -> Any:
-    """Return a moment as a column of its type has it: naive columns are in UTC, numbers are epoch seconds."""
+def too_young(definition: Definition, now: float, dialect: str) -> Select[Any] | None:
+    """Return the rows that a pass at this moment leaves out; None when it leaves none out."""
+    shape = definition.shape
+    if shape.age is None or not definition.min_age:
+        return None
+    age, oldest = shape.age, now - definition.min_age
+    return shape.statement.where(
+        age > moment(age, oldest, dialect), age <= moment(age, now, dialect)
+    )
+
+
+def by_key(shape: Shape) -> Select[Any]:
+    """Return the statement that looks whether one row is pending: the same predicate and the key, parameters `key_0` …"""
+    selected = list(shape.statement.selected_columns)
+    keys = [plain(selected[at]) for at in shape.key]
+    return shape.statement.where(
+        *(each == bindparam(f"key_{at}", type_=each.type) for at, each in enumerate(keys))
+    )
+
+
+def moment(column: ColumnElement[Any], seconds: float, dialect: str) -> Any:
+    """Return a moment as a column of its type has it: naive columns are in UTC, numbers are epoch seconds.
+
+    MariaDB's TIMESTAMP is a moment that it shows in the session's zone, whatever that is.
+    """
+    if dialect in MYSQL and isinstance(column.type, TIMESTAMP):
+        return func.from_unixtime(seconds)
     kind = column.type.python_type
     if issubclass(kind, datetime):
         aware = datetime.fromtimestamp(seconds, UTC)

@@ -6,23 +6,28 @@
 | read-only page | READ ONLY transaction | `SET TRANSACTION READ ONLY` | one SELECT, autocommitted |
 | statement timeout | `statement_timeout`, local | `max_statement_time`, `max_execution_time` | interrupted by a timer |
 | our own writes | READ COMMITTED | READ COMMITTED | BEGIN IMMEDIATE |
+| standing idle | ended by the server | ended by the server (MariaDB) | holds nothing while it reads |
 
 Connections may come from an application's engine, whatever its isolation level: each one is told what it needs, and
 SQLAlchemy puts it back when it returns to the pool. A deferred SQLite transaction that upgrades to a write fails at
-once instead of waiting for its turn; therefore BEGIN IMMEDIATE.
+once instead of waiting for its turn; therefore BEGIN IMMEDIATE. MariaDB knows no limits of one transaction, only of a
+session: what the session had is kept in a variable of the session meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from math import ceil
 from threading import Timer
-from typing import Any, Final
+from time import sleep
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Double, Engine, event, exc, literal_column, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from reconciler.errors import NotMigrated, SqlUnavailable, StatementTimeout
+from reconciler.errors import Conflict, NotMigrated, SqlUnavailable, StatementTimeout
 
 WRITE_TIMEOUT: Final = 10.0
 """Seconds that one of our own statements may take: they touch a handful of rows."""
@@ -30,16 +35,34 @@ WRITE_TIMEOUT: Final = 10.0
 IDLE: Final = 5.0
 """Seconds that a transaction of ours may wait for its next statement: there is nothing between them."""
 
+MYSQL: Final = frozenset({"mysql", "mariadb"})
+"""What SQLAlchemy calls them, after the URL: a MariaDB may be spoken to by either name."""
+
 _CLOCKS: Final = {
     "postgresql": "extract(epoch from clock_timestamp())::float8",
     "mysql": "timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6",
     "mariadb": "timestampdiff(microsecond, '1970-01-01', utc_timestamp(6)) / 1e6",
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
 }
+T = TypeVar("T")
+
+TRIES: Final = 5
+_PAUSE: Final = 0.02
+"""Seconds, at most and for each try so far, before a transaction that lost to another begins again."""
+
 _TIMED_OUT: Final = {"57014", 1969, 3024}  # query_canceled, MariaDB's and MySQL's ER_*_TIMEOUT
+_CONFLICTS: Final = {
+    "40001",
+    "40P01",
+    1020,
+    1213,
+}  # serialisation, deadlock, ER_CHECKREAD, ER_LOCK_DEADLOCK
+_GRACE: Final = 5.0
+"""Seconds between the server's limit of a statement and the driver's."""
 _NO_TABLE: Final = {"42P01", 1146}
-_MISTAKE: Final = {1, 1052, 1054, 1064, 1146, 1305}
-"""Mistakes in a statement that drivers report as if the database were at fault: SQLITE_ERROR, unknown columns."""
+_MISTAKE: Final = {1, 1052, 1054, 1064, 1142, 1143, 1146, 1305, 1792}
+"""Mistakes in a statement that drivers report as if the database were at fault: SQLITE_ERROR, unknown columns, no right
+to a table or column, a write in a read-only transaction."""
 
 
 def clock(dialect: str) -> ColumnElement[float]:
@@ -71,6 +94,7 @@ def reading(engine: Engine, timeout: float) -> Iterator[Connection]:
 
     Raises:
         StatementTimeout: a statement took longer.
+        Conflict: the database ended the transaction in favour of another.
         SqlUnavailable: the database cannot be reached.
         NotMigrated: a table is missing.
     """
@@ -87,17 +111,55 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
     Raises:
         SqlUnavailable: the database cannot be reached, or is locked for too long.
+        StatementTimeout: a statement waited too long for others.
+        Conflict: the database ended the transaction in favour of another.
         NotMigrated: our tables are missing.
     """
-    with translated(engine), engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            ready = immediate(connection)
-        else:
-            ready = connection.execution_options(isolation_level="READ COMMITTED")
-        with ready.begin():
-            if engine.dialect.name == "postgresql":
-                _limit(ready, WRITE_TIMEOUT)
-            yield ready
+    write = {"postgresql": _write_postgresql, "sqlite": _write_sqlite}.get(
+        engine.dialect.name, _write_mysql
+    )
+    with translated(engine), engine.connect() as connection, write(connection) as ready:
+        yield ready
+
+
+def again(
+    work: Callable[[], T],
+    wait: Callable[[float], object] = sleep,
+    dice: Callable[[], float] = random.random,
+) -> T:
+    """Return what `work` returns; where the database ended it in favour of another, begin it again, a few times.
+
+    Raises:
+        Conflict: each time.
+    """
+    for tried in range(1, TRIES):
+        try:
+            return work()
+        except Conflict:
+            wait(_PAUSE * tried * dice())
+    return work()
+
+
+@contextmanager
+def _write_sqlite(connection: Connection) -> Iterator[Connection]:
+    ready = immediate(connection)
+    with ready.begin():
+        yield ready
+
+
+@contextmanager
+def _write_postgresql(connection: Connection) -> Iterator[Connection]:
+    ready = connection.execution_options(isolation_level="READ COMMITTED")
+    with ready.begin():
+        _limit(ready, WRITE_TIMEOUT)
+        yield ready
+
+
+@contextmanager
+def _write_mysql(connection: Connection) -> Iterator[Connection]:
+    ready = connection.execution_options(isolation_level="READ COMMITTED")
+    with ready.begin(), _limited(ready, WRITE_TIMEOUT):
+        yield ready
 
 
 def immediate(connection: Connection) -> Connection:
@@ -150,18 +212,63 @@ def _read_sqlite(connection: Connection, timeout: float) -> Iterator[None]:
 
 @contextmanager
 def _read_mysql(connection: Connection, timeout: float) -> Iterator[None]:
-    mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
-    name, value = (
-        ("max_statement_time", timeout) if mariadb else ("max_execution_time", int(timeout * 1000))
-    )
     ready = connection.execution_options(isolation_level="READ COMMITTED")
-    with ready.begin():
-        ready.exec_driver_sql(f"SET SESSION {name} = {value}")
+    with ready.begin(), _limited(ready, timeout):
         ready.exec_driver_sql("SET TRANSACTION READ ONLY")
-        try:
+        yield
+
+
+@contextmanager
+def _limited(connection: Connection, seconds: float) -> Iterator[None]:
+    """Limit the statements of this MariaDB session, and how long its transaction may stand idle; then put both back.
+
+    The first error is the one to tell: on a connection that it has broken, putting back fails as well.
+    """
+    limits = _limits(connection, seconds)
+    kept = ", ".join(f"@qik__{name} = @@SESSION.{name}" for name in limits)
+    new = ", ".join(f"SESSION {name} = {value}" for name, value in limits.items())
+    old = ", ".join(f"SESSION {name} = @qik__{name}" for name in limits)
+    connection.exec_driver_sql(f"SET {kept}, {new}")
+    try:
+        with _patient(connection, seconds):
             yield
-        finally:
-            ready.exec_driver_sql(f"SET SESSION {name} = DEFAULT")
+    except BaseException:
+        with suppress(exc.SQLAlchemyError):
+            _put_back(connection, old)
+        raise
+    _put_back(connection, old)
+
+
+def _limits(connection: Connection, seconds: float) -> dict[str, float]:
+    if not getattr(connection.dialect, "is_mariadb", False):
+        return {"max_execution_time": max(1, int(seconds * 1000))}
+    return {"max_statement_time": seconds, "idle_transaction_timeout": ceil(IDLE)}
+
+
+def _put_back(connection: Connection, old: str) -> None:
+    try:
+        connection.exec_driver_sql(f"SET {old}")
+    except exc.SQLAlchemyError:  # nobody else may get this session with our limits
+        connection.invalidate()
+        raise
+
+
+@contextmanager
+def _patient(connection: Connection, seconds: float) -> Iterator[None]:
+    """Let PyMySQL wait for an answer a little longer than the server may take for it: else it takes slow for dead.
+
+    It has no public way to say so for a connection that is open.
+    """
+    raw: Any = connection.connection.driver_connection
+    before = getattr(raw, "_read_timeout", None)
+    if before is None or before > seconds + _GRACE:
+        yield
+        return
+    raw._read_timeout = seconds + _GRACE  # noqa: SLF001
+    try:
+        yield
+    finally:
+        raw._read_timeout = before  # noqa: SLF001
 
 
 @contextmanager
@@ -182,6 +289,8 @@ def _meaning(engine: Engine, error: exc.DBAPIError) -> Exception:
     text = " ".join(str(error.orig).split()) or type(error.orig).__name__
     if code in _TIMED_OUT or text == "interrupted":
         return StatementTimeout(f"{where(engine)}: the statement took too long: {text}")
+    if code in _CONFLICTS:
+        return Conflict(f"{where(engine)}: {text:.300}")
     if (code in _NO_TABLE or "no such table" in text) and "reconciler_" in text:
         return NotMigrated(f"{where(engine)}: {text}. Run `reconciler upgrade`.")
     away = isinstance(error, (exc.OperationalError, exc.InterfaceError)) and code not in _MISTAKE
@@ -192,10 +301,13 @@ def _meaning(engine: Engine, error: exc.DBAPIError) -> Exception:
 
 def _code(error: object) -> object:
     """Return the driver's own code: PostgreSQL's SQLSTATE, SQLite's and MariaDB's numbers."""
+    first = next(iter(getattr(error, "args", None) or ()), None)
+    if isinstance(first, int):  # MariaDB has a SQLSTATE as well, one for many numbers
+        return first
     for name in ("sqlstate", "sqlite_errorcode"):
         if (code := getattr(error, name, None)) is not None:
             return code
-    return next(iter(getattr(error, "args", None) or ()), None)
+    return first
 
 
 def where(engine: Engine) -> str:

@@ -47,6 +47,13 @@ _Big = BigInteger().with_variant(
     Integer, "sqlite"
 )  # SQLite numbers rows by itself only in INTEGER columns
 
+_HOW: Final = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
+OPTIONS: Final[dict[str, Any]] = {
+    f"{kind}_{name}": value for kind in ("mysql", "mariadb") for name, value in _HOW.items()
+}
+"""How MariaDB keeps our tables, whatever its defaults are: with transactions, any text, and names that differ in case
+only apart. Two reconcilers must not meet in one row."""
+
 metadata = MetaData(naming_convention=dict(NAMING))
 
 lease = Table(
@@ -59,6 +66,7 @@ lease = Table(
     Column("expires_at", Double, nullable=False, server_default="0"),
     Column("taken_at", Double, nullable=False, server_default="0"),
     PrimaryKeyConstraint("reconciler", "shard"),
+    **OPTIONS,
 )
 
 passes = Table(
@@ -82,6 +90,7 @@ passes = Table(
     Column("cursor", Text),
     Index(None, "reconciler", "shard", "id"),
     Index(None, "started_at"),
+    **OPTIONS,
 )
 
 row_state = Table(
@@ -104,6 +113,7 @@ row_state = Table(
     PrimaryKeyConstraint("job_class", "shard", "key_digest"),
     CheckConstraint("state IN ('waiting', 'quarantined')", name="state"),
     Index(None, "state", "next_at"),
+    **OPTIONS,
 )
 
 audit = Table(
@@ -119,6 +129,7 @@ audit = Table(
     Column("details", Text, nullable=False),
     Index(None, "subject", "id"),
     Index(None, "at"),
+    **OPTIONS,
 )
 
 switch = Table(
@@ -133,6 +144,7 @@ switch = Table(
     Column("set_at", Double, nullable=False),
     Column("expires_at", Double),
     PrimaryKeyConstraint("name", "source"),
+    **OPTIONS,
 )
 
 

@@ -4,8 +4,10 @@ redis_url      an empty private server; `@pytest.mark.every_server` runs the tes
 redis_server   the same server, to kill and restart; it is healthy again for the next test
 raw            a redis-py client without retries, to look at keys
 postgres_url   an empty database of a private PostgreSQL
+mariadb_url    an empty database of a private MariaDB
+mariadb        that server, to kill and restart; it is healthy again for the next test
 sqlite_url     a new SQLite file in WAL mode
-database_url   both, one after the other
+database_url   all three, one after the other
 """
 
 from __future__ import annotations
@@ -105,6 +107,30 @@ def postgres_url(_postgres: list[servers.Postgres]) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def _mariadb() -> Iterator[list[servers.MariaDb]]:
+    started: list[servers.MariaDb] = []
+    yield started
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def mariadb(_mariadb: list[servers.MariaDb]) -> servers.MariaDb:
+    """A private MariaDB that runs, also when the test before killed it."""
+    if not _mariadb:
+        _mariadb.append(servers.MariaDb())
+    _mariadb[0].start()
+    return _mariadb[0]
+
+
+@pytest.fixture
+def mariadb_url(mariadb: servers.MariaDb) -> Iterator[str]:
+    """An empty database of a private MariaDB."""
+    with mariadb.database() as url:
+        yield url
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A new SQLite file in WAL mode."""
@@ -115,9 +141,9 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database: the test runs on SQLite, then on PostgreSQL."""
+    """An empty database: the test runs on SQLite, on PostgreSQL, and on MariaDB."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 

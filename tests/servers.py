@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from sqlalchemy import Engine, create_engine, text
 
 from qik_core.embedded import Embedded, Kind, NoServer
 from tests.waiting import eventually
@@ -87,7 +89,7 @@ class Postgres:
             absent("postgresql")
         self._programs = programs
         self._user = "postgres"
-        self._as = _unprivileged()
+        self._as = _unprivileged("postgres")
         self.folder = Path(
             tempfile.mkdtemp(prefix="qik-pg-", dir="/tmp")
         )  # its socket's path must stay short
@@ -98,7 +100,7 @@ class Postgres:
     def start(self) -> None:
         """Make the cluster and start it; return when it takes connections."""
         if os.geteuid() == 0:
-            account = _account()
+            account = _account("postgres")
             os.chown(self.folder, account.pw_uid, account.pw_gid)
         data = self.folder / "data"
         self._run(
@@ -203,6 +205,146 @@ class Postgres:
             raise AssertionError(f"{program} failed: {done.stdout}{done.stderr}")
 
 
+class MariaDb:
+    """A MariaDB in a temporary folder, on a Unix socket and a free port of 127.0.0.1, unsafe and fast.
+
+    Its clock stands in a zone of its own and its names are compared without case, as an application's server may have
+    it. As root it runs as `mysql` (or `nobody`). A test may kill and restart it: `start` does nothing where it runs.
+    """
+
+    def __init__(self) -> None:
+        programs = find_mariadb()
+        if programs is None:
+            absent("mariadb-server")
+        self._server, self._install = programs
+        self._as = _unprivileged("mysql")
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="qik-my-", dir="/tmp")
+        )  # its socket's path must stay short
+        self.port = free_port()
+        self._guard: subprocess.Popen[str] | None = None
+        self._databases = 0
+        socket_ = quote(str(self.folder / "socket"), safe="")
+        self._admin: Engine = create_engine(
+            f"mariadb+pymysql://root@/mysql?unix_socket={socket_}",
+            isolation_level="AUTOCOMMIT",
+            pool_pre_ping=True,
+        )
+
+    def start(self) -> None:
+        """Make its files, start it, and return when it takes connections."""
+        if self._guard is not None and self._guard.poll() is None:
+            return
+        if not (self.folder / "data").exists():
+            self._make()
+        with (self.folder / "server.log").open("ab") as log, outliving():
+            self._guard = subprocess.Popen(
+                [
+                    sys.executable,
+                    *("-I", "-S", str(GUARD), "TERM", f"--folder={self.folder}"),
+                    *self._as,
+                    str(self._server),
+                    *self._settings(),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd="/",
+                start_new_session=True,
+            )
+        eventually(self._answers, 30.0, "MariaDB takes connections")
+
+    def kill(self) -> None:
+        """End the server by SIGKILL, as a crash would; `start` brings it back on the same port."""
+        assert self._guard is not None and self._guard.stdout is not None  # noqa: PT018
+        os.kill(int(self._guard.stdout.readline()), signal.SIGKILL)
+        self._guard.communicate(".")
+
+    def stop(self) -> None:
+        """End the server and remove its folder."""
+        self._admin.dispose()
+        if self._guard is not None:
+            self._guard.communicate(".")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Make an empty database and a user without further rights, give its URL, drop both at the end."""
+        self._databases += 1
+        name = f"t{self._databases}"
+        self.run(
+            f"CREATE DATABASE {name}",
+            f"CREATE USER {name}@'127.0.0.1'",
+            f"GRANT ALL ON {name}.* TO {name}@'127.0.0.1'",
+        )
+        yield f"mariadb+pymysql://{name}@127.0.0.1:{self.port}/{name}"
+        self.start()
+        self.run(f"DROP DATABASE {name}", f"DROP USER {name}@'127.0.0.1'")
+
+    def run(self, *statements: str) -> list[tuple[object, ...]]:
+        """Run statements as the administrator; returns the rows of the last."""
+        rows: list[tuple[object, ...]] = []
+        with self._admin.connect() as connection:
+            for statement in statements:
+                done = connection.execute(text(statement))
+                rows = [tuple(row) for row in done] if done.returns_rows else []
+        return rows
+
+    def _make(self) -> None:
+        if os.geteuid() == 0:
+            account = _account("mysql")
+            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        made = subprocess.run(
+            [
+                *self._as,
+                str(self._install),
+                *self._settings(),
+                *("--auth-root-authentication-method=normal", "--skip-test-db"),
+            ],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+        )
+        if made.returncode:
+            raise AssertionError(f"{self._install.name} failed: {made.stdout}{made.stderr}")
+
+    def _settings(self) -> list[str]:
+        settings = {
+            "datadir": str(self.folder / "data"),
+            "socket": str(self.folder / "socket"),
+            "pid-file": str(self.folder / "pid"),
+            "port": str(self.port),
+            "bind-address": "127.0.0.1",
+            "default-time-zone": "+05:00",
+            "innodb-flush-log-at-trx-commit": "0",
+            "innodb-flush-method": "nosync",
+            "innodb-doublewrite": "0",
+            "innodb-log-file-size": "16M",
+            "innodb-buffer-pool-size": "64M",
+            "innodb-stats-persistent": "0",
+        }
+        named = [f"--{name}={value}" for name, value in settings.items()]
+        return ["--no-defaults", *named, "--skip-log-bin", "--skip-name-resolve"]
+
+    def _answers(self) -> bool:
+        if self._guard is not None and self._guard.poll() is not None:
+            raise AssertionError(
+                f"MariaDB ended: {(self.folder / 'server.log').read_text()[-2000:]}"
+            )
+        with socket.socket(socket.AF_UNIX) as door:  # the driver would leave its own open
+            return door.connect_ex(str(self.folder / "socket")) == 0
+
+
+def find_mariadb() -> tuple[Path, Path] | None:
+    """Return MariaDB's server and the program that makes its files: on PATH or where Debian has them, else None."""
+    places = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
+    server = shutil.which("mariadbd", path=places)
+    install = shutil.which("mariadb-install-db", path=places)
+    return None if server is None or install is None else (Path(server), Path(install))
+
+
 def find_postgres() -> Path | None:
     """Return the folder of PostgreSQL's server programs: on PATH, else Debian's newest, else None."""
     on_path = shutil.which("initdb")
@@ -221,17 +363,17 @@ def free_port() -> int:
         return int(door.getsockname()[1])
 
 
-def _account() -> pwd.struct_passwd:
+def _account(name: str) -> pwd.struct_passwd:
     try:
-        return pwd.getpwnam("postgres")
+        return pwd.getpwnam(name)
     except KeyError:
         return pwd.getpwnam("nobody")
 
 
-def _unprivileged() -> list[str]:
+def _unprivileged(name: str) -> list[str]:
     if os.geteuid() != 0:
         return []
-    account = _account()
+    account = _account(name)
     return [
         "setpriv",
         f"--reuid={account.pw_uid}",

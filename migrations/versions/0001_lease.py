@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from reconciler.tables import OPTIONS
+
 revision = "reconciler_0001"
 down_revision = None
 branch_labels = ("reconciler",)
@@ -27,6 +29,7 @@ def upgrade() -> None:
         sa.Column("taken_at", sa.Double(), nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("reconciler", "shard", name=op.f("pk_reconciler_lease")),
         if_not_exists=True,
+        **OPTIONS,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from reconciler.tables import OPTIONS
+
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 revision = "reconciler_0002"
 down_revision = "reconciler_0001"
@@ -33,6 +35,7 @@ def upgrade() -> None:
         sa.Column("cursor", sa.Text()),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reconciler_pass")),
         if_not_exists=True,
+        **OPTIONS,
     )
     op.create_index(
         op.f("ix_reconciler_pass_reconciler_shard_id"),

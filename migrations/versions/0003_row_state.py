@@ -6,6 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
+from reconciler.tables import OPTIONS
+
 # Compared byte by byte: a digest must not meet another one that differs in case only.
 DIGEST = (
     sa.String(32, collation="C")
@@ -43,6 +45,7 @@ def upgrade() -> None:
             "state IN ('waiting', 'quarantined')", name=op.f("ck_reconciler_row_state_state")
         ),
         if_not_exists=True,
+        **OPTIONS,
     )
     op.create_index(
         op.f("ix_reconciler_row_state_state_next_at"),

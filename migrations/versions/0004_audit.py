@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from reconciler.tables import OPTIONS
+
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 revision = "reconciler_0004"
 down_revision = "reconciler_0003"
@@ -25,6 +27,7 @@ def upgrade() -> None:
         sa.Column("details", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reconciler_audit")),
         if_not_exists=True,
+        **OPTIONS,
     )
     op.create_index(
         op.f("ix_reconciler_audit_subject_id"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from reconciler.tables import OPTIONS
+
 revision = "reconciler_0005"
 down_revision = "reconciler_0004"
 branch_labels = None
@@ -24,6 +26,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.Double()),
         sa.PrimaryKeyConstraint("name", "source", name=op.f("pk_reconciler_switch")),
         if_not_exists=True,
+        **OPTIONS,
     )
 
 

@@ -49,7 +49,9 @@ def home(database_url: str) -> Iterator[Engine]:
     engine = engines.home()
     migrate.upgrade(engine)
     Base.metadata.create_all(engine)
-    rows = [{"id": each, "state": "pending", "rank": 0, "version": 1} for each in range(ROWS)]
+    rows = [
+        {"id": each, "state": "pending", "rank": 0, "version": 1} for each in range(1, ROWS + 1)
+    ]
     with engine.begin() as connection:
         connection.execute(insert(Item), rows)
     yield engine
@@ -183,7 +185,7 @@ def test_term_ends_a_process_within_seconds_and_frees_its_leases(
 
 
 @pytest.mark.parametrize(
-    "database_url", ["postgres"], indirect=True
+    "database_url", ["postgres", "mariadb"], indirect=True
 )  # SQLite waits for a frozen writer
 def test_a_frozen_holder_is_deposed_and_does_no_harm(spawn: Spawn, home: Engine, raw: Any) -> None:
     first = spawn()
@@ -215,19 +217,22 @@ def test_redis_may_be_away_and_come_back_empty(
 
 
 def test_the_database_may_be_locked_for_a_while(spawn: Spawn, home: Engine, raw: Any) -> None:
-    if home.dialect.name != "sqlite":
-        statement = "LOCK TABLE reconciler_lease IN ACCESS EXCLUSIVE MODE"
-    else:
-        statement = "BEGIN EXCLUSIVE"
+    lock, unlock = {
+        "postgresql": ("LOCK TABLE reconciler_lease IN ACCESS EXCLUSIVE MODE", "ROLLBACK"),
+        "mariadb": ("LOCK TABLES reconciler_lease WRITE", "UNLOCK TABLES"),
+        "sqlite": ("BEGIN EXCLUSIVE", "ROLLBACK"),
+    }[home.dialect.name]
     process = spawn()
     eventually(lambda: last_outcome(home) == "completed", 15.0)
 
-    locker = create_engine(home.url, isolation_level=None if statement[0] == "L" else "AUTOCOMMIT")
+    locker = create_engine(
+        home.url, isolation_level="AUTOCOMMIT" if home.dialect.name == "sqlite" else None
+    )
     with locker.connect() as connection:
-        connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(lock)
         deadline = time.monotonic() + LEASE + 1
         eventually(lambda: time.monotonic() > deadline, LEASE + 5)
-        connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql(unlock)
     locker.dispose()
     raw.flushall()
 

@@ -187,6 +187,7 @@ def _slow_above(home: Engine, rows: int) -> None:
         size = max((each for each in values if isinstance(each, int)), default=0)
         if "FROM item" in statement and size > rows:
             pause = {
+                "mariadb": "(SELECT SLEEP(30)) = 0",
                 "postgresql": "(SELECT 1 FROM pg_sleep(30)) = 1",
                 "sqlite": "(WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n) = 1",
             }[home.dialect.name]

@@ -13,6 +13,7 @@ from tests.reconciler.shop import Item
 from tests.waiting import eventually
 
 FOREVER = {
+    "mariadb": "SELECT SLEEP(30)",
     "postgresql": "SELECT pg_sleep(30)",
     "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n",
 }
