@@ -20,7 +20,7 @@ ONE: Final = st.integers(0, 1)
 LOST: Final = st.sampled_from([False, False, False, True])
 QUEUE: Final = st.sampled_from(QUEUES)
 HOPS: Final = st.sampled_from([0.5, 5.0, 7.0, 61.0])
-FATE: Final = st.sampled_from(["ok", "ok", "ok", *FATES])
+FATE: Final = st.sampled_from(["ok", "ok", "fails", *FATES])
 VERSION: Final = st.sampled_from(["", "aaaaaa", "bbbbbb"])
 _DELETABLE: Final = (
     keys.queue(""), keys.SCHEDULE, keys.RETRY, keys.later(""), keys.suspect(""), keys.UNIQUE, keys.EPOCH,
@@ -84,9 +84,15 @@ class Machine(RuleBasedStateMachine):
 
     # --- workers --------------------------------------------------------------------
 
-    @rule(at=ONE, lose=LOST)
-    def exchange(self, at: int, lose: bool) -> None:
-        self._up(at).exchange(lose=lose)
+    @rule(
+        at=ONE,
+        how=st.sampled_from(["step", "step", "lose the answer", "send, and lose the answer"]),
+    )
+    def exchange(self, at: int, how: str) -> None:
+        process = self._up(at)
+        if "send" in how:
+            process.exchange()
+        process.exchange(lose="lose" in how)
 
     @rule(at=ONE)
     def exchange_and_start(self, at: int) -> None:
@@ -131,7 +137,8 @@ class Machine(RuleBasedStateMachine):
     )
     def one_fails(self, at: int, what: str) -> None:
         self.faults += 1
-        process = self._up(at)
+        busy = self._busy()
+        process = busy[at % len(busy)] if busy else self._up(at)
         if what == "freezes":
             if self._may_freeze():
                 self.world.freeze(process)
@@ -150,7 +157,7 @@ class Machine(RuleBasedStateMachine):
             self.world.thaw(self._frozen()[0])
 
     @precondition(lambda self: self.world.helpers)
-    @rule(steps=st.integers(1, 4))
+    @rule(steps=st.sampled_from([1, 2, 3, 12]))
     def help_goes_on(self, steps: int) -> None:
         for _ in range(steps):
             if self.world.helpers[0].step():
@@ -187,8 +194,10 @@ class Machine(RuleBasedStateMachine):
             self.world.roll()
 
     @precondition(lambda self: self.world.rollers)
-    @rule(at=ONE, steps=st.sampled_from([1, 2, 3, 12]))
-    def roll_goes_on(self, at: int, steps: int) -> None:
+    @rule(at=ONE, steps=st.sampled_from([1, 2, 3, 12]), with_beats=st.booleans())
+    def roll_goes_on(self, at: int, steps: int, with_beats: bool) -> None:
+        if with_beats:
+            self.beat(0, "all")
         rollers = self.world.rollers
         at %= len(rollers)
         for _ in range(steps):

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from qik_core.errors import NotEnqueued, OutcomeUnknown, StoreError
 from qik_core.payload import Template, stamps
-from qik_core.poison import judge
 from qik_core.store import Chunk, Origin, Store, due, recovery, rolls
+from qik_core.store.exchange import Fetched
 from qik_core.store.store import Candidate
 from tests.machine.oracle import Oracle
 from tests.machine.process import CHANCE, QUEUES, TIME, Process, Run
@@ -198,9 +198,15 @@ class World:
     def _help(self, identity: str, started: Sequence[bytes] = ()) -> None:
         link, candidate, charged = Wire(self.server, "helper"), Candidate(), frozenset(started)
 
+        def home(
+            job: Fetched,
+        ) -> tuple[recovery.Home, bytes]:  # who is to blame is no matter of the store
+            suspected = job.field in charged
+            return recovery.Home.SUSPECTS if suspected else recovery.Home.QUEUE, b""
+
         def work() -> None:
             recovery.fence(link, identity, recovery.SURE)
-            recovery.recover(link, identity, candidate, home=lambda job: judge(job, charged))
+            recovery.recover(link, identity, candidate, home=home)
 
         self.helpers.append(Errand(work))
 
@@ -306,6 +312,7 @@ class World:
         """Let everybody run what there is; says whether anything was run or is left to run."""
         before = self.oracle.runs
         for process in self._up():
+            process.beat_whole()  # suspects run by right of a beat
             process.look()
             if process.courier.closed.is_set():
                 self.leave(process)
