@@ -92,7 +92,8 @@ class Settings:
         return f"Settings({shown})"
 
     def origin(self, name: str) -> str:
-        """Return where a value came from; for one database `databases.<name>`."""
+        """Return where a value came from; for one of them `databases.<name>` or `capsules.<name>`."""
+        name = "capsules" if name.startswith("capsules.") else name
         return self.origins.get(name, DEFAULT)
 
     def all_capsules(self) -> dict[str, CapsuleSettings]:

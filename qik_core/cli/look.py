@@ -30,8 +30,9 @@ def config(app: str | None, redis_url: str | None, *, as_json: bool) -> None:
     """Print every setting, its value and where it came from."""
     settings = base.load_settings(app=app, redis_url=redis_url)
     values = settings.masked()
-    databases = values.pop("databases")
-    values.update({f"databases.{name}": value for name, value in databases.items()})
+    for table in ("databases", "capsules"):
+        entries = values.pop(table)
+        values.update({f"{table}.{name}": value for name, value in entries.items()})
     rows = {
         name: {"value": _plain(value), "origin": settings.origin(name)}
         for name, value in sorted(values.items())

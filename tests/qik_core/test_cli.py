@@ -139,6 +139,14 @@ def test_config_prints_each_value_with_its_origin_and_hides_passwords(qik: Qik, 
     )
 
 
+def test_config_prints_each_capsule_in_a_row_of_its_own(qik: Qik) -> None:
+    told = qik("config", QIK_CAPSULES='{"slow": {"queues": ["a,2"], "concurrency": 1}}').stdout
+    (row,) = [line for line in told.splitlines() if line.startswith("capsules.slow")]
+
+    assert "a,2 (weighted, 1)" in row
+    assert "environment QIK_CAPSULES" in row
+
+
 def test_config_writes_queues_as_a_person_would(qik: Qik) -> None:
     assert "high,5 default,1" in qik("config", QIK_QUEUES="high,5 default").stdout
 
