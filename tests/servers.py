@@ -318,7 +318,7 @@ class MariaDb:
             "port": str(self.port),
             "bind-address": "127.0.0.1",
             "default-time-zone": "+05:00",
-            "innodb-flush-log-at-trx-commit": "0",
+            "innodb-flush-log-at-trx-commit": "2",  # a kill loses no commit, a power cut may
             "innodb-flush-method": "nosync",
             "innodb-doublewrite": "0",
             "innodb-log-file-size": "16M",
