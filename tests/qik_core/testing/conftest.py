@@ -7,7 +7,7 @@ import pytest
 from qik_core import registry, settings
 from qik_core.settings import Settings
 from qik_core.testing import Fake, Inline, Real, fake, inline, real
-from tests.qik_core.testing.jobs_of_apps import done
+from tests.qik_core.testing.jobs_of_apps import DEFINED, done
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +16,8 @@ def _own() -> Iterator[None]:
     settings.use(Settings())
     done.clear()
     with registry.scope():
+        for definition in DEFINED:
+            registry.register(definition)
         yield
     settings.use(None)
 
