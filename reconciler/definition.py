@@ -8,6 +8,7 @@ Everything that can be wrong with it is said when the class is defined.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -289,9 +290,12 @@ def find(name: str) -> Definition:
     with _lock:
         if name in _definitions:
             return _definitions[name]
-        known = ", ".join(sorted(_definitions)) or "none"
+        known = sorted(_definitions)
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
     raise UnknownReconciler(
-        f"no reconciler is called {name!r}; there are: {known}. Is the module that defines it imported by your app?"
+        f"no reconciler is called {name!r}{meant}; there are: {', '.join(known) or 'none'}. "
+        "Is the module that defines it imported by your app?"
     )
 
 

@@ -14,11 +14,27 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import TIMESTAMP, Engine, Integer, Row, Select, and_, bindparam, func, or_, tuple_
+from sqlalchemy import (
+    REAL,
+    TIMESTAMP,
+    Double,
+    Engine,
+    Float,
+    Integer,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    func,
+    or_,
+    tuple_,
+)
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import TypeEngine
 
-from reconciler.columns import plain
+from reconciler.columns import name, plain
 from reconciler.definition import Definition
+from reconciler.errors import Rule, broken
 from reconciler.shape import Order, Shape
 from reconciler.sql import MYSQL, again, reading
 
@@ -28,15 +44,23 @@ Position: TypeAlias = tuple[Any, ...]
 _ROW_VALUES: Final = frozenset({"postgresql", "sqlite"})
 _LIMIT: Final = "qik__limit"
 _AFTER: Final = "qik__after_"
+_SHORT: Final = 24
+"""Bits of the largest FLOAT(p) that takes 4 bytes."""
 
 
 class Source:
-    """Reads the pages of one pass. `now` is the database's time when the pass began, in epoch seconds."""
+    """Reads the pages of one pass. `now` is the database's time when the pass began, in epoch seconds.
+
+    Raises:
+        DefinitionError: this database cannot go on from a page in this order.
+    """
 
     def __init__(self, definition: Definition, engine: Engine, now: float) -> None:
         self._shape = definition.shape
         self._engine = engine
         self._timeout = definition.statement_timeout
+        for each in self._shape.order:
+            _check_exact(definition.name, each.column, engine.dialect.name)
         rows = _old_enough(definition, now, engine.dialect.name)
         ordered = rows.order_by(*map(_ordered, self._shape.order)).limit(
             bindparam(_LIMIT, type_=Integer)
@@ -90,6 +114,25 @@ def behind(order: Sequence[Order], dialect: str) -> ColumnElement[bool]:
     return or_(*cases)
 
 
+def _check_exact(owner: str, column: ColumnElement[Any], dialect: str) -> None:
+    """Refuse an order that a page cannot go on from: what is shown of a float of 4 bytes is not what is kept."""
+    if _is_short_float(column.type, dialect):
+        raise broken(
+            owner,
+            Rule.ORDER,
+            f"{name(column)} is a FLOAT of 4 bytes, and its text is not equal to it: rows would be left out between pages",
+            f"Order by a column of type Double, or by cast({name(column)}, Double)",
+        )
+
+
+def _is_short_float(kind: TypeEngine[Any], dialect: str) -> bool:
+    if dialect == "sqlite" or not isinstance(kind, Float) or isinstance(kind, Double):
+        return False
+    if isinstance(kind, REAL) or kind.precision is None:
+        return isinstance(kind, REAL) == (dialect == "postgresql")
+    return kind.precision <= _SHORT
+
+
 def _ordered(order: Order) -> ColumnElement[Any]:
     return order.column.desc() if order.descending else order.column.asc()
 
@@ -121,7 +164,7 @@ def too_young(definition: Definition, now: float, dialect: str) -> Select[Any] |
 
 
 def by_key(shape: Shape) -> Select[Any]:
-    """Return the statement that looks whether one row is pending: the same predicate and the key, parameters `key_0` …"""
+    """Return the statement that looks whether one row is pending: the same predicate, and the key as `key_0` and on."""
     selected = list(shape.statement.selected_columns)
     keys = [plain(selected[at]) for at in shape.key]
     return shape.statement.where(

@@ -14,6 +14,7 @@ from qik_core.errors import QikError
 
 COMMANDS: Final = {
     "pass": ("work", "Run one pass of the reconciler NAME now."),
+    "plan": ("plan", "Say what passes would do. Writes nothing."),
     "run": ("work", "Run the reconcilers of APP until TERM."),
     "status": ("look", "Show every reconciler: who runs it, how its last pass ended."),
     "upgrade": ("work", "Make our tables, or move them on to this release."),

@@ -5,10 +5,13 @@ Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis c
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import click
 
@@ -18,6 +21,7 @@ from qik_core.settings import Settings, current, load, use
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated, SqlUnavailable
+from reconciler.sql import read_clock
 
 T = TypeVar("T")
 
@@ -114,3 +118,25 @@ def engines(settings: Settings) -> Engines:
 def seam() -> Passes:
     """Return the engine's seam on the Redis of the settings."""
     return Passes()
+
+
+def reach(engines: Engines, names: Iterable[str]) -> dict[str, Exception]:
+    """Ask every database for its time, all at once; return name → error of those that do not answer in time."""
+    asked = {name: Asked(partial(_clock, engines, name)) for name in set(names)}
+    failed: dict[str, Exception] = {}
+    for name, question in asked.items():
+        question.answer(SqlUnavailable, f"database {name!r}")
+        if question.error is not None:
+            failed[name] = question.error
+    return failed
+
+
+def _clock(engines: Engines, name: str) -> float:
+    return read_clock(engines.engine(name))
+
+
+def leave(code: int) -> NoReturn:
+    """End with this exit code at once: a thread that still waits for an answer must not hold up the end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
