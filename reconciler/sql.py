@@ -3,7 +3,7 @@
 | | PostgreSQL | MariaDB, MySQL | SQLite |
 |---|---|---|---|
 | clock | `clock_timestamp()` | `UTC_TIMESTAMP(6)` | `julianday('now')` |
-| read-only page | READ ONLY transaction | `SET TRANSACTION READ ONLY` | one SELECT, autocommitted |
+| read-only page | READ ONLY transaction | `START TRANSACTION READ ONLY` | one SELECT, autocommitted |
 | statement timeout | `statement_timeout`, local | `max_statement_time`, `max_execution_time` | interrupted by a timer |
 | our own writes | READ COMMITTED | READ COMMITTED | BEGIN IMMEDIATE |
 | standing idle | ended by the server | ended by the server (MariaDB) | holds nothing while it reads |
@@ -60,7 +60,7 @@ _CONFLICTS: Final = {
 _GRACE: Final = 5.0
 """Seconds between the server's limit of a statement and the driver's."""
 _NO_TABLE: Final = {"42P01", 1146}
-_MISTAKE: Final = {1, 1052, 1054, 1064, 1142, 1143, 1146, 1305, 1792}
+_MISTAKE: Final = {1, 1052, 1054, 1064, 1142, 1143, 1146, 1227, 1305, 1792}
 """Mistakes in a statement that drivers report as if the database were at fault: SQLITE_ERROR, unknown columns, no right
 to a table or column, a write in a read-only transaction."""
 
@@ -214,7 +214,7 @@ def _read_sqlite(connection: Connection, timeout: float) -> Iterator[None]:
 def _read_mysql(connection: Connection, timeout: float) -> Iterator[None]:
     ready = connection.execution_options(isolation_level="READ COMMITTED")
     with ready.begin(), _limited(ready, timeout):
-        ready.exec_driver_sql("SET TRANSACTION READ ONLY")
+        ready.exec_driver_sql("START TRANSACTION READ ONLY")
         yield
 
 

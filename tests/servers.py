@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, text
 
 from qik_core.embedded import Embedded, Kind, NoServer
 from tests.waiting import eventually
@@ -224,9 +224,12 @@ class MariaDb:
         self.port = free_port()
         self._guard: subprocess.Popen[str] | None = None
         self._databases = 0
-        socket_ = quote(str(self.folder / "socket"), safe="")
         self._admin: Engine = create_engine(
-            f"mariadb+pymysql://root@/mysql?unix_socket={socket_}",
+            URL.create(
+                "mariadb+pymysql",
+                username="root",
+                query={"unix_socket": str(self.folder / "socket")},
+            ),
             isolation_level="AUTOCOMMIT",
             pool_pre_ping=True,
         )
