@@ -13,6 +13,7 @@ import click
 from qik_core.errors import QikError
 
 COMMANDS: Final = {
+    "lint": ("lint", "Find what jobs and reconcilers could do wrong, before they do."),
     "pass": ("work", "Run one pass of the reconciler NAME now."),
     "plan": ("plan", "Say what passes would do. Writes nothing."),
     "run": ("work", "Run the reconcilers of APP until TERM."),

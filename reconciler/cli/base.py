@@ -105,9 +105,18 @@ def reconcilers(settings: Settings, command: str) -> Sequence[Definition]:
     """Return the reconcilers of the application; `command` is how an example of its use begins."""
     from reconciler import application
 
+    return application.reconcilers(check_app(settings, command))
+
+
+def check_app(settings: Settings, command: str) -> str:
+    """Return the name of the application.
+
+    Raises:
+        UsageError: none is named.
+    """
     if settings.app is None:
         raise click.UsageError(_APP_MISSING.format(command=command))
-    return application.reconcilers(settings.app)
+    return settings.app
 
 
 def engines(settings: Settings) -> Engines:
