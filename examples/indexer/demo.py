@@ -27,6 +27,7 @@ from examples.indexer.watch import Copies, Watch
 
 _EVERY = 0.1
 _STUCK = 20.0
+_LATE = 0.85  # of the rows: the next fault no longer waits until the last one has healed
 """Seconds without any progress after which the demo gives up; a lost host comes back in a quarter of that."""
 
 
@@ -89,7 +90,8 @@ class Demo:
         )
         waiting = list(self.planned)
         while self._look() and not self._over(waiting):
-            if waiting and self._healed and len(self.done) >= waiting[0].share * len(self.rows):
+            done = len(self.done) / len(self.rows)
+            if waiting and done >= waiting[0].share and (self._healed or done >= _LATE):
                 self._strike(waiting.pop(0).kind, stage)
 
     def _strike(self, kind: str, stage: faults.Stage) -> None:
@@ -123,7 +125,7 @@ class Demo:
 
     @property
     def _healed(self) -> bool:
-        return not self.healings or self.healings[-1].fault.healed is not None
+        return all(healing.fault.healed is not None for healing in self.healings)
 
     def _over(self, waiting: list[Planned]) -> bool:
         finished = len(self.done) == len(self.rows) and not self.copies.told
@@ -162,15 +164,15 @@ class Demo:
             self.copies_before = max(self.copies_before, self.copies.most)
 
     def _heal(self, now: float) -> None:
-        if self._healed:
-            return
-        healing = self.healings[-1]
-        started = self.watch.started_since(healing.fault.at) if healing.by_run else set()
-        if healing.look(now, self.copies, self.done, started):
-            took = now - healing.fault.at
-            self.screen.say(
-                f"{now - self.began:5.1f} s  healed: {len(healing.fault.hit)} rows, after {took:.1f} s"
-            )
+        for healing in self.healings:
+            if healing.fault.healed is not None:
+                continue
+            started = self.watch.started_since(healing.fault.at) if healing.by_run else set()
+            if healing.look(now, self.copies, self.done, started):
+                took = now - healing.fault.at
+                self.screen.say(
+                    f"{now - self.began:5.1f} s  healed: {len(healing.fault.hit)} rows, after {took:.1f} s"
+                )
 
 
 def collect(demo: Demo, seed: int, end: End) -> Evidence:
