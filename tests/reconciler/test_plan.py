@@ -55,7 +55,9 @@ def test_a_plan_counts_what_the_pass_after_it_does(
 def test_a_plan_writes_nothing_anywhere(
     means: Means, home: Engine, tools: Tools, raw: Any, *, told: bool
 ) -> None:
-    fill(home, range(1, 30), since=datetime.now(UTC).replace(tzinfo=None))
+    now = datetime.now(UTC).replace(tzinfo=None)
+    fill(home, range(1, 30), since=now - timedelta(hours=5))
+    fill(home, range(30, 40), since=now + timedelta(seconds=2))
     definition = items(PENDING, age=Item.since, min_age=5, version=Item.version, jitter=10)
     if told:
         Pass(definition, tools, 0, lambda: None).run()
@@ -65,7 +67,9 @@ def test_a_plan_writes_nothing_anywhere(
     made = plan(definition, means)
 
     assert (redis_now(raw), sql_now(home)) == before
-    assert made.errors == []
+    assert (made.errors, made.findings) == ([], [])
+    assert made.pending is not None
+    assert made.pending.rows >= 29
     assert bool(before[0]) == told
 
 
