@@ -187,9 +187,6 @@ class Processor:
         if isinstance(error, outcomes.RequeueAfter):
             _say("job runs again", {**_fields(run), "delay": error.seconds})
             return self._later(run, error.seconds)
-        log.warning("job failed", exc_info=error, extra=_fields(run))
-        if not isinstance(error, outcomes.Outcome):
-            hooks.report(error, _fields(run))
         return self._failed(run, error)
 
     def _later(self, run: Run, seconds: float) -> Outcome:
@@ -208,6 +205,9 @@ class Processor:
         decision = verdict.decide(
             payload, error, run.definition, now=now, dice=self._dice(), many=self._retries
         )
+        log.warning("job failed", exc_info=error, extra={**_fields(run), "then": str(decision)})
+        if not isinstance(error, outcomes.Outcome):
+            hooks.report(error, _fields(run))
         after = retry.failed(payload, error, now, milliseconds=self._milliseconds)
         if isinstance(decision, retry.Again):
             after = after.replace(queue=payload.get("retry_queue", run.job.queue))

@@ -37,10 +37,16 @@ class Again:
 
     delay: float
 
+    def __str__(self) -> str:
+        return f"retry in {self.delay:.1f} s"
+
 
 @dataclass(frozen=True, slots=True)
 class Bury:
     """It is dead, and kept for people to look at."""
+
+    def __str__(self) -> str:
+        return "dead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,9 @@ class Drop:
 
     counter: str = "dropped"
     """Which counter it counts into: dropped (`retry=False`, or `dead=False`) or discarded."""
+
+    def __str__(self) -> str:
+        return self.counter
 
 
 Decision: TypeAlias = Again | Bury | Drop

@@ -57,6 +57,26 @@ def test_a_failed_job_is_retried_under_its_lock() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "then"),
+    [
+        ({}, "retry in 15.0 s"),
+        ({"retry": 0}, "dead"),
+        ({"retry": False}, "dropped"),
+        ({"discard_on": (ValueError,)}, "discarded"),
+    ],
+)
+def test_the_line_of_a_failure_says_what_becomes_of_the_job(
+    caplog: pytest.LogCaptureFixture, options: dict[str, Any], then: str
+) -> None:
+    job_that(raising(ValueError("no")), **options)
+    wire = {key: value for key, value in options.items() if key == "retry"}
+    process(fetched(**wire))
+
+    (line,) = [each for each in caplog.records if each.message == "job failed"]
+    assert line.__dict__["then"] == then
+
+
+@pytest.mark.parametrize(
     ("fields", "kind"),
     [
         ({"retry": 3, "retry_count": 1}, Kind.RETRY),
