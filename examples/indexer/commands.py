@@ -86,7 +86,9 @@ def main() -> None:
     help="How long the files take to read where nothing goes wrong.",
 )
 @click.option("--redis-url", help="An empty Redis. Without it, one is started.")
-@click.option("--database-url", help="SQLite or PostgreSQL. Without it, SQLite in the folder.")
+@click.option(
+    "--database-url", help="SQLite, PostgreSQL or MariaDB. Without it, SQLite in the folder."
+)
 @click.option("--seed", type=int, help="Decides which fault happens when.")
 @click.option(
     "--sabotage",

@@ -1,4 +1,4 @@
-"""The service's database: one engine per process, SQLite or PostgreSQL."""
+"""The service's database: one engine per process, SQLite, PostgreSQL or MariaDB."""
 
 from __future__ import annotations
 

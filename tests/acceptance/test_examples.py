@@ -82,6 +82,14 @@ def test_the_demo_passes_with_postgres_and_redis_by_url(
     assert redis.Redis.from_url(debians_redis.url).dbsize() == 0
 
 
+@pytest.mark.slow
+def test_the_demo_passes_with_mariadb_by_url(tmp_path: Path, mariadb_url: str) -> None:
+    done = demo(tmp_path / "evidence", "--database-url", mariadb_url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = json.loads((tmp_path / "evidence" / "settings.json").read_text())
+    assert settings["database"] == "mariadb"
+
+
 def test_the_demo_refuses_to_empty_a_redis_that_holds_something(
     tmp_path: Path, redis_url: str, raw: redis.Redis
 ) -> None:
