@@ -18,6 +18,7 @@ from reconciler import jitter
 from reconciler.advice import index_for
 from reconciler.definition import Definition
 from reconciler.engines import Engines
+from reconciler.errors import StatementTimeout
 from reconciler.explain import Explained, explain, readable
 from reconciler.passes import tag
 from reconciler.source import Source, by_key, too_young
@@ -139,6 +140,10 @@ def plan(definition: Definition, means: Means) -> Plan:
         return made
     try:
         _Planner(definition, means, made).look()
+    except StatementTimeout as error:
+        made.findings.append(
+            f"a page takes longer than {definition.statement_timeout:g} s: {error}"
+        )
     except QikError as error:
         made.errors.append(error)
     except Exception as error:  # noqa: BLE001 - a broken statement is what a plan is to find

@@ -76,4 +76,4 @@ def _print(findings: Sequence[Finding], errors: Sequence[Exception], *, as_json:
         click.echo(f"{'':32}→ {each.remedy}")
     for error in errors:
         click.echo(f"reconciler: {error}", err=True)
-    click.echo(f"{len(findings)} findings" if findings else "nothing is found")
+    click.echo(f"{len(findings)} found" if findings else "nothing is found")

@@ -4,14 +4,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy import Engine, func, inspect, select, text
 
 from qik_core.embedded import Embedded
 from qik_core.passes import Passes
+from qik_core.store import Store
 from reconciler.engines import Engines
 from reconciler.passes import Pass, Tools
 from reconciler.plan import Means, lease_of, plan
-from tests.reconciler.shop import Item, fill, items
+from tests.reconciler.shop import Base, Item, fill, items
 
 PENDING = select(Item.id).where(Item.state == "pending")
 
@@ -185,6 +186,23 @@ def test_a_statement_that_fails_is_a_finding(means: Means, home: Engine) -> None
     assert "the statement fails" in made.findings[0]
     assert "state" in made.findings[0]
     assert made.pending is None
+
+
+def test_a_page_that_takes_too_long_is_a_finding_and_its_plan_is_shown(
+    postgres_url: str, redis_url: str
+) -> None:
+    engines, store = Engines({"default": postgres_url}), Store(redis_url)
+    Base.metadata.create_all(engines.home())
+    fill(engines.home(), range(1, 5))
+    slow = select(Item.id).where(func.pg_sleep(Item.id).is_not(None))
+
+    made = plan(items(slow, statement_timeout=0.2), Means(engines, Passes(store)))
+    engines.dispose()
+    store.close()
+
+    assert [each[:33] for each in made.findings] == ["a page takes longer than 0.2 s: p"]
+    assert made.page is not None
+    assert (made.pending, made.errors) == (None, [])
 
 
 def test_a_plan_is_plain_json(means: Means, home: Engine) -> None:
