@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import REAL, Column, Engine, Float, Integer, MetaData, Table, func, insert, select
 
-from qik_core import Job
-from reconciler import Reconciler, derive
+from qik_core import Job, registry
+from qik_core.errors import DefinitionError
+from reconciler import Reconciler, definition, derive
 from reconciler.definition import Definition
+from reconciler.engines import Engines
 from reconciler.source import Source, behind, read_position, write_position
 from reconciler.sql import read_clock
 from tests.reconciler.shop import Item, Member, change, fill, items
@@ -165,3 +167,16 @@ def test_types_with_a_written_form_come_back_as_themselves() -> None:
     position = (uuid.UUID(int=7), Decimal("1.10"), date(2026, 1, 2), b"\x00\xff")
 
     assert read_position(write_position(position) or "") == position
+
+
+def test_an_order_by_a_float_of_four_bytes_is_refused_by_postgresql_too(postgres_url: str) -> None:
+    engine = Engines({"default": postgres_url}).home()
+    table = Table("scored", MetaData(), Column("id", Integer, primary_key=True))
+    table.append_column(Column("score", REAL, nullable=False))
+    table.append_column(Column("weight", Float, nullable=False))
+
+    with pytest.raises(DefinitionError, match=r"score is a FLOAT of 4 bytes"):
+        Source(items(select(table.c.id), order_by=table.c.score), engine, 0.0)
+    with registry.scope(), definition.scope():
+        Source(items(select(table.c.id), order_by=table.c.weight), engine, 0.0)
+    engine.dispose()
