@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import shlex
 import signal
 import sys
 import time
@@ -211,7 +212,9 @@ def _judge(console: Console, folder: Path) -> None:
     )
     off = sum(not finding.good for finding in findings)
     console.print(f"{lost} lost; {'nothing is off' if good else f'{off} of these are off'}")
-    console.print(f"again: python -m examples.indexer verify {folder}", soft_wrap=True)
+    console.print(
+        f"again: python -m examples.indexer verify {shlex.quote(str(folder))}", soft_wrap=True
+    )
     sys.exit(0 if good else FINDING)
 
 
