@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -74,11 +75,11 @@ def _see_the_current_folder() -> None:
 def _failed(name: str, error: BaseException) -> str:
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     lines = traceback.format_list(traceback.extract_tb(_own_part(error.__traceback__))[-_SHOWN:])
-    shown = "".join(lines).rstrip()
-    return (
-        f"app {name!r} cannot be imported: {what}\n{shown}\n"
-        f"Correct it; `{sys.executable} -c 'import {_module(name)}'` shows the same"
+    again = (
+        f"Correct it; `{shlex.quote(sys.executable)} -c 'import {_module(name)}'` shows the same"
     )
+    shown = "".join(lines).rstrip()  # a module that is no Python has no line that ran
+    return "\n".join(filter(None, (f"app {name!r} cannot be imported: {what}", shown, again)))
 
 
 def _own_part(trace: TracebackType | None) -> TracebackType | None:

@@ -84,6 +84,15 @@ def test_whatever_an_import_raises_is_shown_with_the_applications_own_lines_only
     assert "application.py" not in told
 
 
+def test_the_command_that_shows_an_error_again_can_be_pasted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "shop_p.py").write_text("def f(:")
+    monkeypatch.setattr(sys, "executable", "/a b/python")
+    told = error_of("shop_p").splitlines()
+    assert told[1:] == ["Correct it; `'/a b/python' -c 'import shop_p'` shows the same"]
+
+
 def test_an_attribute_that_is_not_there_is_named(folder: Path) -> None:
     (folder / "shop_g.py").touch()
     assert "has no 'jobs'" in error_of("shop_g:jobs")
