@@ -45,6 +45,20 @@ class Machine(RuleBasedStateMachine):
         up = [process for process in self.world.processes if process.up]
         return up[at % len(up)]
 
+    def _look_and_start(self, process: Process) -> None:
+        for _ in range(3):  # after a loss it asserts first, and gives back what it has not started
+            process.look()
+            if process.hands.may_start():
+                break
+        while process.hands.may_start():
+            self.world.start(process)
+
+    def _lose_an_answer(self, process: Process) -> None:
+        if process.exchanging is None:
+            process.exchange()
+        process.exchange(lose=True)
+        process.look()
+
     def _busy(self) -> list[Process]:
         return [process for process in self.world.processes if process.up and process.hands.busy]
 
@@ -86,22 +100,26 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         at=ONE,
-        how=st.sampled_from(["step", "step", "lose the answer", "send, and lose the answer"]),
+        how=st.sampled_from(
+            ["step", "step", "lose the answer", "send, lose the answer, send again"]
+        ),
     )
     def exchange(self, at: int, how: str) -> None:
         process = self._up(at)
         if "send" in how:
-            process.exchange()
-        process.exchange(lose="lose" in how)
+            self._lose_an_answer(process)
+        else:
+            process.exchange(lose="lose" in how)
 
     @rule(at=ONE)
     def exchange_and_start(self, at: int) -> None:
-        process = self._up(at)
-        process.look()
-        while process.hands.may_start():
-            self.world.start(process)
+        self._look_and_start(self._up(at))
 
-    @rule(at=ONE, fate=FATE, how=st.sampled_from(["one", "all", "all, and exchange"]))
+    @rule(
+        at=ONE,
+        fate=FATE,
+        how=st.sampled_from(["one", "all", "all, exchange", "all, exchange and lose the answer"]),
+    )
     def end(self, at: int, fate: str, how: str) -> None:
         """End jobs that run; where none does, start some."""
         process = self._up(at)
@@ -110,7 +128,9 @@ class Machine(RuleBasedStateMachine):
             return
         for run in process.hands.busy[: 1 if how == "one" else None]:
             self.world.end(process, run, fate)
-        if "exchange" in how:
+        if "lose" in how:
+            self._lose_an_answer(process)
+        elif "exchange" in how:
             process.look()
 
     @rule(
@@ -220,14 +240,20 @@ class Machine(RuleBasedStateMachine):
             self.world.delete(found[-at])
 
     @precondition(lambda self: self._busy() and self.losses < _LOSSES and self._may_freeze())
-    @rule(at=ONE, what=st.sampled_from(["all", keys.UNIQUE, keys.EPOCH]))
-    def freeze_around_a_loss(self, at: int, what: str | bytes) -> None:
+    @rule(at=ONE, what=st.sampled_from(["all", keys.UNIQUE, keys.EPOCH]), frozen=st.booleans())
+    def a_loss_under_a_run(self, at: int, what: str | bytes, frozen: bool) -> None:
+        """Another process may run what was told again, while the first one still runs or is frozen."""
         busy = self._busy()
         process = busy[at % len(busy)]
-        self.world.freeze(process)
+        if frozen:
+            self.world.freeze(process)
         self.lose(what, 0)
         self.world.push(range(EXCLUSIVE), origin=Origin.PASS)
-        self.world.hop(7.0)
+        if frozen:
+            self.world.hop(7.0)
+        others = [one for one in self.world.processes if one.up and one is not process]
+        for other in others:
+            self._look_and_start(other)
 
     @rule(seconds=HOPS)
     def time_passes(self, seconds: float) -> None:

@@ -33,6 +33,8 @@ class Mutant:
     name: str
     replace: Replace = field(default_factory=dict)
     promote: Callable[..., object] = due.promote
+    broken: str = "is nowhere"
+    """What the machine must complain of."""
 
 
 MUTANTS: Final = (
@@ -46,6 +48,7 @@ MUTANTS: Final = (
                 )
             ]
         },
+        broken="not by its owner",
     ),
     Mutant("promotes by popping and then pushing", promote=pop_then_push),
     Mutant(
@@ -62,6 +65,7 @@ MUTANTS: Final = (
                 )
             ]
         },
+        broken="went with the roll",
     ),
     Mutant(
         "does not look at the number of an exchange",
@@ -72,3 +76,27 @@ MUTANTS: Final = (
         },
     ),
 )
+
+MORE: Final = (
+    Mutant(
+        "starts jobs at once after a loss",
+        {"exchange": [(" and not (age >= 0 and age < tonumber(ARGV[6]))", "")]},
+        broken="two runs of one key",
+    ),
+    Mutant(
+        "lets a pass add a copy when the window is over",
+        {"push": [("if job.pass then return state, nil, true end", "")]},
+        broken="a push took it",
+    ),
+    Mutant(
+        "promotes without counting",
+        {"promote": [('if ours > 0 then redis.call("DECRBY", K.n .. KEYS[1], ours) end', "")]},
+        broken="are counted",
+    ),
+    Mutant(
+        "forgets that an edge came while the job ran",
+        {"push": [('"r1" ..', '"r0" ..')]},
+        broken="an edge came",
+    ),
+)
+"""Mistakes beyond the five that are asked for: each shows that one more check bites."""

@@ -80,6 +80,7 @@ class Oracle:
         self._note_roll(step)
         self._check_locks(step)
         self._check_copies(step)
+        self._check_needs(step)
         self._check_counts(step)
         self._rest(step.after)
 
@@ -119,6 +120,14 @@ class Oracle:
             key, count = self.key(digest), sum(copy.exclusive for copy in copies)
             if count > 1 + key.windows + key.losses:
                 self._wrong(step, f"{count} copies of one key: {copies}, after {key}")
+
+    def _check_needs(self, step: Step) -> None:
+        copies = step.after.of_key()
+        for digest, key in self.keys.items():
+            if key.need and not key.losses and digest not in copies:
+                self._wrong(
+                    step, f"an edge came, no run has started since, and no job is left: {key}"
+                )
 
     def _check_counts(self, step: Step) -> None:
         for name in step.after.lengths.keys() | step.after.counted.keys():
@@ -236,6 +245,7 @@ class Oracle:
             touched = key.losses or key.windows or key.shaken
             if touched and digest not in busy and not self._is_remembered(digest):
                 key.losses = key.windows = key.shaken = 0
+                key.need = False  # an edge that met the lock of a job that was deleted: no promise
 
     def _is_remembered(self, digest: str) -> bool:
         if any(process.exchanging is not None for process in self._processes()):

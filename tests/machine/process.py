@@ -96,8 +96,10 @@ def our_time() -> Iterator[None]:
         patch.setattr(heartbeat, "clock", TIME.monotonic)
         level = log.level
         log.setLevel(logging.CRITICAL + 1)  # what is lost on purpose is nothing to tell a person
-        yield
-        log.setLevel(level)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
 
 
 @dataclass(slots=True, eq=False)

@@ -66,3 +66,12 @@ def test_a_job_that_runs_keeps_its_lock_when_its_working_hash_goes_during_a_roll
 
     assert not other.hands.pocket
     world.heal()
+
+
+def test_the_lock_of_a_job_that_somebody_deleted_goes_with_the_roll_that_counts_prove(
+    world: World,
+) -> None:
+    world.push([0])
+    world.delete(keys.queue("default"))
+    assert world.audit() == 1
+    world.heal()

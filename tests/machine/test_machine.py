@@ -21,7 +21,7 @@ SOMETIMES: Final = {
     "exchange done", "exchange idle", "exchange again", "exchange lost", "exchange fenced",
     "a copy too many was dropped at fetch or settle", "assert of a job that another has taken over",
     "giveback ok", "recover", "fence", "a job became a suspect", "a suspect ran",
-    "promote", "roll_end -1", "roll_end 0", "a roll found a lock without a job",
+    "promote", "roll_end -1", "roll_end 0",
     "flush", "delete", "delete_queue", "delete_locks", "crash", "freeze", "thaw", "leave",
 }  # fmt: skip
 
@@ -60,7 +60,6 @@ def _special(step: Step) -> list[tuple[str, bool]]:
         ),
         ("a job became a suspect", bool(suspects)),
         ("a suspect ran", alone),
-        ("a roll found a lock without a job", step.name == "roll_end" and int(step.reply) > 0),
     ]
 
 
