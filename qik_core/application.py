@@ -25,6 +25,7 @@ def check(name: str) -> None:
         SettingsError: nothing of this name can be imported from here.
     """
     _see_the_current_folder()
+    _refuse_files(name)
     top = _module(name).partition(".")[0]
     if importlib.util.find_spec(top) is None:
         raise SettingsError(
@@ -40,6 +41,7 @@ def load(name: str) -> None:
         SettingsError: it cannot be imported; the message ends with the application's own traceback.
     """
     _see_the_current_folder()
+    _refuse_files(name)
     module, _, attribute = name.partition(":")
     try:
         found = importlib.import_module(module)
@@ -63,6 +65,12 @@ def jobs() -> list[Definition]:
 
 def _module(name: str) -> str:
     return name.partition(":")[0]
+
+
+def _refuse_files(name: str) -> None:
+    if name.endswith(".py"):
+        module = name.removesuffix(".py").strip("./").replace("/", ".")
+        raise SettingsError(f"app {name!r} names a file; did you mean the module {module!r}?")
 
 
 def _see_the_current_folder() -> None:

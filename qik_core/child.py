@@ -60,6 +60,11 @@ def _settings(given: Mapping[str, Any]) -> Settings:
     use(Settings.from_json(json.dumps(given)))
     if app := current().app:
         application.load(app)
+        if not application.jobs():
+            log.warning(
+                "the application defines no job: what is pushed stays unknown here",
+                extra={"app": app},
+            )
     logs.carry_job_fields()
     return current()
 

@@ -53,7 +53,7 @@ def on(event: Event | str) -> Callable[[E], E]:
     """Call the function at each such event; at quiet, shutdown and exit the last one registered is called first.
 
     Raises:
-        DefinitionError: no such event.
+        DefinitionError: no such event; or not callable.
     """
     try:
         functions = _events[Event(event)]
@@ -69,13 +69,21 @@ def on(event: Event | str) -> Callable[[E], E]:
 
 
 def on_error(handler: H) -> H:
-    """Call the handler with every error of a job or of the worker, and with what was going on."""
+    """Call the handler with every error of a job or of the worker, and with what was going on.
+
+    Raises:
+        DefinitionError: not callable.
+    """
     _add(_errors, handler)
     return handler
 
 
 def on_death(handler: D) -> D:
-    """Call the handler with every job that will not be retried any more, and with the error; None for a poisonous job."""
+    """Call the handler with every job that will not be retried any more, and with the error; None for a poisonous job.
+
+    Raises:
+        DefinitionError: not callable.
+    """
     _add(_deaths, handler)
     return handler
 
@@ -119,5 +127,7 @@ def clear() -> None:
 
 
 def _add(functions: list[Any], function: Any) -> None:
+    if not callable(function):
+        raise DefinitionError(f"{function!r:.80} is no function: write the handler below @on_…")
     if function not in functions:
         functions.append(function)

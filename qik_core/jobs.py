@@ -42,6 +42,15 @@ R = TypeVar("R")
 _OWN = frozenset({"name", "aliases"})  # never inherited: they are one class's
 
 
+class Running:
+    """Stands where a run's context will be, in a job that no worker runs."""
+
+    def __get__(self, job: object, owner: type) -> Context:
+        raise AttributeError(
+            f"{owner.__qualname__} has its context only while a worker runs it: call {owner.__qualname__}.perform_inline(…)"
+        )
+
+
 class Job:
     """The base of job classes. Options are class keywords (`Options`), inherited by subclasses but for name and aliases.
 
@@ -75,7 +84,7 @@ class Job:
         """Be told that a job is at its end, before it is dead; to be overridden. `Discard` keeps it out of the dead set."""
 
     definition: ClassVar[Definition]
-    context: Context
+    context = Running()
     """This run; only while the job runs."""
     _options: ClassVar[Mapping[str, Any]] = {}
 
@@ -246,7 +255,7 @@ def _overrides(owner: type[Job], name: str) -> bool:
 def _maker(owner: type[Job]) -> Callable[[Context], Job]:
     def make(context: Context) -> Job:
         made = owner()
-        made.context = context
+        vars(made)["context"] = context
         return made
 
     return make

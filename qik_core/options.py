@@ -94,7 +94,9 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name."""
     names = list(names)
     near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(names)}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are: {', '.join(names)}" if names else "; there are none"
 
 
 def job_name(value: object, where: str) -> str:

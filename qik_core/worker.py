@@ -132,6 +132,7 @@ class Worker:
         """Take a place in Redis, waiting for it until `stopped`, and begin to work."""
         if not self._register(stopped):
             return
+        self._say_what_is_held_back()
         self.courier.capsules.start()
         for part in (self.courier, self._heartbeat, self._poller, self._roller):
             self._threads.append(start(part.run, type(part).__name__.lower()))
@@ -272,6 +273,15 @@ class Worker:
             else:
                 return True
         return False
+
+    def _say_what_is_held_back(self) -> None:
+        with contextlib.suppress(StoreError):
+            seconds = self.courier.store.held_back(self._links[0])
+            if seconds:
+                log.info(
+                    "Redis is new or was emptied: nothing starts until other workers have said what they run",
+                    extra={"seconds": round(seconds, 1)},
+                )
 
 
 class _Teller:

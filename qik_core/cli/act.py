@@ -34,7 +34,8 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask, also for all proces
 def cancel(jid: str, redis_url: str | None, *, as_json: bool) -> None:
     """Cancel one job, wherever it is.
 
-    One that waits is removed with its lock; one that runs is asked to stop at its next checkpoint.
+    One that waits is removed with its lock; one that runs hears of it with its process's next
+    beat, and stops at its next checkpoint.
     """
     result = cancel_job(jid, _store(redis_url))
     _say({"jid": jid, "result": result.value}, _SAID[result], as_json=as_json)

@@ -198,6 +198,13 @@ class WorkerStore:
             refused.update(fields)
         return refused
 
+    def held_back(self, link: Link) -> float:
+        """Return for how many seconds more nothing is handed out, because the data in Redis is new. Raises StoreError."""
+        text, now = link.run("look", (), (self._candidate.text,))
+        epoch = self._candidate.seen(Epoch.parse(text))
+        left = self.limits.hold_ms - (float(now) * 1000 - epoch.birth_ms)
+        return left / 1000 if 0 < left <= self.limits.hold_ms else 0.0
+
     def give_back(self, link: Link, jobs: Sequence[Fetched]) -> int | None:
         """Return unstarted jobs to their queues, next to be fetched; says how many went.
 

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 APP = "from qik_core import Job\n\nclass Noop(Job):\n    def perform(self) -> None: ...\n"
 
 
-def start(folder: Path, url: str, **environment: str) -> subprocess.Popen[str]:
-    (folder / "shop.py").write_text(APP)
+def start(folder: Path, url: str, app: str = APP, **environment: str) -> subprocess.Popen[str]:
+    (folder / "shop.py").write_text(app)
     return subprocess.Popen(
         [sys.executable, "-m", "qik_core.cli", "work", "shop"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": url, **environment},
@@ -51,3 +51,16 @@ def test_a_worker_starts_where_it_is_told_to(tmp_path: Path, policy: str) -> Non
         assert worker.returncode == 0
         assert ("allkeys-lru" in said) == (policy == "allkeys-lru")
         assert "keeps nothing on disk" in said
+
+
+def test_a_worker_says_why_nothing_starts_yet_and_that_an_application_has_no_job(
+    tmp_path: Path,
+) -> None:
+    with Embedded() as server:
+        worker = start(tmp_path, server.url, app="", QIK_HEARTBEAT="0.5", QIK_LEASE="3")
+        with redis.Redis.from_url(server.url) as raw:
+            eventually(lambda: raw.scard("processes") == 1, 20)
+        worker.terminate()
+        _, said = worker.communicate(timeout=30)
+    assert "Redis is new or was emptied: nothing starts until" in said
+    assert "the application defines no job" in said

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -96,3 +96,14 @@ def test_the_command_that_shows_an_error_again_can_be_pasted(
 def test_an_attribute_that_is_not_there_is_named(folder: Path) -> None:
     (folder / "shop_g.py").touch()
     assert "has no 'jobs'" in error_of("shop_g:jobs")
+
+
+@pytest.mark.parametrize("look", [application.check, application.load])
+def test_the_name_of_a_file_is_answered_with_the_modules(
+    folder: Path, look: Callable[[str], None]
+) -> None:
+    (folder / "shop.py").write_text("")
+    with pytest.raises(SettingsError, match=r"did you mean the module 'shop'\?"):
+        look("./shop.py")
+    with pytest.raises(SettingsError, match=r"did you mean the module 'shop\.jobs'\?"):
+        look("shop/jobs.py")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,11 @@ def test_a_handler_may_register_another_one() -> None:
     hooks.on_error(first)
     hooks.report(ValueError(), {})
     assert seen == ["first"]
+
+
+@pytest.mark.parametrize(
+    "register", [on("startup"), hooks.on_error, hooks.on_death], ids=["on", "on_error", "on_death"]
+)
+def test_what_is_no_function_is_refused(register: Callable[[Any], object]) -> None:
+    with pytest.raises(DefinitionError, match="is no function"):
+        register("page the person on call")

@@ -284,3 +284,14 @@ def test_every_public_name_can_be_imported() -> None:
         assert getattr(qik_core, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
         getattr(qik_core, "no" + "such")
+
+
+def test_a_job_that_no_worker_runs_says_where_its_context_would_come_from() -> None:
+    with registry.scope():
+
+        class Alone(Job):
+            def perform(self) -> None:
+                self.context.checkpoint()
+
+        with pytest.raises(AttributeError, match=r"Alone\.perform_inline"):
+            Alone().perform()
