@@ -45,10 +45,15 @@ def names() -> list[str]:
 
 
 @contextmanager
-def scope() -> Iterator[None]:
-    """Forget at the end whatever was registered inside: for tests that define jobs of their own."""
+def scope(*, empty: bool = False) -> Iterator[None]:
+    """Forget at the end whatever was registered inside: for tests that define jobs of their own.
+
+    `empty` hides what was registered before, so that any name is free.
+    """
     with _lock:
         before = dict(_definitions)
+        if empty:
+            _definitions.clear()
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ from qik_core.store.worker import Limits
 
 @pytest.fixture(autouse=True)
 def _charge() -> Iterator[None]:
-    with registry.scope():
+    with registry.scope(empty=True):
 
         class Charge(Job, unique_for=timedelta(minutes=1)):
             def perform(self, n: int) -> None: ...

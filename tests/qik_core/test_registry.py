@@ -12,7 +12,7 @@ from qik_core import DefinitionError, Job, job, registry
 
 @pytest.fixture(autouse=True)
 def _own_names() -> Any:
-    with registry.scope():
+    with registry.scope(empty=True):
         yield
 
 
@@ -173,3 +173,12 @@ def test_a_module_that_runs_as_main_and_is_imported_as_itself_defines_one_job(
     )
 
     assert (done.stdout, done.stderr) == ("Twice\n", "")
+
+
+def test_an_empty_scope_hides_what_was_registered_before_and_gives_it_back() -> None:
+    class Kept(Job):
+        def perform(self) -> None: ...
+
+    with registry.scope(empty=True):
+        assert registry.find("Kept") is None
+    assert registry.find("Kept") is Kept.definition
