@@ -5,7 +5,7 @@ python = .venv/bin/python
 # the demo empties the Redis that it is given.
 # Tests wait more than they compute, so two files at a time; a file's own tests stay in order on one worker.
 WORKERS = 2
-tests = -n $(WORKERS) --dist loadfile --durations=10 --durations-min=1
+tests = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 --durations-min=1
 given = $(if $(filter command line,$(origin $(1))),$(2) '$($(1))')
 
 .PHONY: help setup demo test test-all check fmt bench lock clean

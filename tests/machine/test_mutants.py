@@ -11,7 +11,9 @@ from tests.machine.world import World
 
 
 @pytest.mark.parametrize(
-    "mutant", [*MUTANTS, *MORE], ids=lambda mutant: mutant.name.replace(" ", "-")
+    "mutant",
+    [*MUTANTS, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE)],
+    ids=lambda mutant: mutant.name.replace(" ", "-"),
 )
 def test_the_machine_finds_a_planted_mistake(redis_url: str, mutant: Mutant) -> None:
     with pytest.raises(AssertionError, match=mutant.broken):

@@ -22,14 +22,17 @@ from tests.reconciler.test_cli import NOWHERE, Command
 from tests.reconciler.test_explain import analyze, create
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "lint.md"
-OWN = {"test_lint.py", "shop.py"}  # other modules of tests define jobs when they are imported
+OWN = {  # other modules of tests define jobs when they are imported
+    str(Path(__file__).resolve()),
+    str(Path(__file__).resolve().with_name("shop.py")),
+}
 PENDING = select(Item.id).where(Item.state == "pending")
 
 
 def found(standings: Iterable[Standing] = ()) -> list[Finding]:
     """Return what lint finds in what this test has defined."""
-    jobs = [each for each in application.jobs() if Path(each.origin[0]).name in OWN]
-    reconcilers = [each for each in definition.everything() if Path(each.origin[0]).name in OWN]
+    jobs = [each for each in application.jobs() if each.origin[0] in OWN]
+    reconcilers = [each for each in definition.everything() if each.origin[0] in OWN]
     return lint(Seen(jobs, reconcilers, tuple(standings)))
 
 
