@@ -10,6 +10,7 @@ from tests.machine.wire import Scripts
 from tests.machine.world import World
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "mutant",
     [*MUTANTS, *(pytest.param(each, marks=pytest.mark.slow) for each in MORE)],
