@@ -12,9 +12,11 @@ from enum import StrEnum
 from typing import Final
 
 from qik_core.errors import SettingsError
+from qik_core.findings import Severity
 from qik_core.settings import Settings
 from qik_core.store.inspection import Facts, Server, read_server
-from qik_core.store.link import Link, masked
+from qik_core.store.link import Link
+from qik_core.urls import mask
 
 log: Final = logging.getLogger("qik_core.worker")
 
@@ -28,14 +30,6 @@ LINKS: Final = 4
 """Connections of one worker process beside one for each of its job threads: courier, heartbeat, poller, roller."""
 LOST_PER_DEATH: Final = 1
 """How many due jobs the death of a Ruby process may lose: its poller holds one at a time."""
-
-
-class Severity(StrEnum):
-    """How bad it is. An error or a warning is a finding (exit code 1), a note is not."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
 
 
 class Check(StrEnum):
@@ -80,7 +74,7 @@ Rule = Callable[[Facts, Settings], Iterator[Finding]]
 def examine(facts: Facts, settings: Settings) -> list[Finding]:
     """Return everything that is wrong, errors first."""
     found = [each for rule in _RULES for each in rule(facts, settings)]
-    return sorted(found, key=lambda each: list(Severity).index(each.severity))
+    return sorted(found, key=lambda each: each.severity.rank)
 
 
 def check_boot(settings: Settings) -> None:
@@ -97,7 +91,7 @@ def check_boot(settings: Settings) -> None:
         link.close()
     for finding in _of_server(server, settings):
         if finding.severity is Severity.ERROR and finding.check in _REFUSED_AT_BOOT:
-            where = masked(settings.redis)
+            where = mask(settings.redis)
             raise SettingsError(f"Redis at {where}: {finding.what}. {finding.remedy}")
         log.warning("%s", finding.what, extra={"check": finding.check, "remedy": finding.remedy})
 

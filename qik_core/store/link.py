@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from qik_core.errors import SettingsError, StoreError, StoreFull, StoreUnavailable
 from qik_core.store.scripts import Script, script
+from qik_core.urls import mask
 
 CONNECT: Final = 1.0
 """Seconds within which a connection must stand."""
@@ -121,14 +122,14 @@ class Link:
 
     def _broken(self, error: Exception, *, sent: bool) -> StoreUnavailable:
         self.close()
-        return StoreUnavailable(f"Redis at {masked(self._url)} did not answer: {error}", sent=sent)
+        return StoreUnavailable(f"Redis at {mask(self._url)} did not answer: {error}", sent=sent)
 
     def _refused(self, text: str) -> StoreError:
         word = text.split(" ", 1)[0]
         if word == "NOSCRIPT":
             return _UnknownScript(text)
         if word == "OOM" or "OOM command not allowed" in text:
-            return StoreFull(f"Redis at {masked(self._url)} is full: {text}")
+            return StoreFull(f"Redis at {mask(self._url)} is full: {text}")
         if (
             word in _NOT_LET_IN
             or word in _FOR_NOW
@@ -136,8 +137,8 @@ class Link:
             or any(f"-{known}" in text for known in _FOR_NOW)
         ):
             self.close()
-            return StoreUnavailable(f"Redis at {masked(self._url)} refuses for now: {text}")
-        return StoreError(f"Redis at {masked(self._url)} refused: {text}")
+            return StoreUnavailable(f"Redis at {mask(self._url)} refuses for now: {text}")
+        return StoreError(f"Redis at {mask(self._url)} refused: {text}")
 
 
 class _UnknownScript(StoreError):
@@ -188,15 +189,6 @@ class Links:
             self._free.pop().close()
 
 
-def masked(url: str) -> str:
-    """Return a URL without its password."""
-    scheme, separator, rest = url.partition("://")
-    userinfo, at, host = rest.rpartition("@")
-    if not at:
-        return url
-    return f"{scheme}{separator}{userinfo.partition(':')[0]}:***@{host}"
-
-
 def _text(error: Exception) -> str:
     """Return an error as the server wrote it: redis-py takes the first word off and keeps it apart."""
     word = getattr(error, "status_code", None)
@@ -215,6 +207,6 @@ def _connection(url: str, timeout: float) -> Any:
         )
     except ValueError as error:
         raise SettingsError(
-            f"redis={masked(url)!r} is no Redis URL ({error}): use redis://host:6379/0"
+            f"redis={mask(url)!r} is no Redis URL ({error}): use redis://host:6379/0"
         ) from None
     return pool.make_connection()
