@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from qik_core.errors import StoreError
 from qik_core.store import keys
+from qik_core.store.cursors import members
 from qik_core.store.link import Link
 from qik_core.store.recovery import tally
 
@@ -113,7 +114,7 @@ def inspect(link: Link, clock: Callable[[], float] = time.time) -> Facts:
         now=now,
         workers=_workers(link) if keys.PROCESSES in sets else (),
         queues=_queues(link) if keys.QUEUES in sets else {},
-        paused=_names(link, keys.PAUSED) if keys.PAUSED in sets else (),
+        paused=members(link.call, keys.PAUSED, _MOST) if keys.PAUSED in sets else (),
         wrong=wrong,
         counts=tally(link) if keys.COUNTS.decode() not in wrong else {},
     )
@@ -203,7 +204,7 @@ def _skew(link: Link, clock: Callable[[], float]) -> tuple[float, float]:
 
 def _workers(link: Link) -> list[Worker]:
     found = []
-    for identity in _names(link, keys.PROCESSES):
+    for identity in members(link.call, keys.PROCESSES, _MOST):
         info, beat = link.call("HMGET", keys.process(identity), "info", "beat")
         if info is not None:
             found.append(_worker(identity, info, beat))
@@ -223,7 +224,7 @@ def _worker(identity: str, info: bytes, beat: bytes | None) -> Worker:
 
 def _queues(link: Link) -> dict[str, int]:
     sizes = {}
-    for name in _names(link, keys.QUEUES):
+    for name in members(link.call, keys.QUEUES, _MOST):
         try:
             sizes[name] = int(link.call("LLEN", keys.queue(name)))
         except StoreError as error:
@@ -231,18 +232,6 @@ def _queues(link: Link) -> dict[str, int]:
                 raise
             sizes[name] = -1
     return sizes
-
-
-def _names(link: Link, key: bytes) -> list[str]:
-    """Return the members of a set, the first few hundred of them."""
-    names: set[bytes] = set()
-    cursor = b"0"
-    while len(names) < _MOST:
-        cursor, some = link.call("SSCAN", key, cursor, "COUNT", _MOST)
-        names.update(some)
-        if cursor == b"0":
-            break
-    return sorted(name.decode("utf-8", "replace") for name in names)
 
 
 def _wrong(link: Link) -> dict[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from qik_core.store import keys
+from qik_core.store.cursors import members
 from qik_core.store.link import Link
 from qik_core.store.recovery import tally
 
 
 def overview(link: Link) -> dict[str, Any]:
     """Return queue sizes, the sorted sets, processes with their last beat, totals and the epoch; writes nothing."""
-    queues = {name: _queue(link, name) for name in _names(link)}
+    queues = {name: _queue(link, name) for name in members(link.call, keys.QUEUES)}
     alive = link.call("ZRANGE", keys.ALIVE, 0, -1, "WITHSCORES")
     epoch = link.call("GET", keys.EPOCH)
     return {
@@ -44,13 +45,3 @@ def _queue(link: Link, name: str) -> dict[str, int]:
 def _held(link: Link, identity: str) -> int:
     fields = link.call("HKEYS", keys.working(identity))
     return sum(1 for name in fields if name not in (b"#", b"@"))
-
-
-def _names(link: Link) -> list[str]:
-    names: set[bytes] = set()
-    cursor = b"0"
-    while True:
-        cursor, found = link.call("SSCAN", keys.QUEUES, cursor, "COUNT", 500)
-        names.update(found)
-        if cursor == b"0":
-            return sorted(name.decode("utf-8", "replace") for name in names)

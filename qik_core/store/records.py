@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from qik_core.store import keys
+from qik_core.store.cursors import Call, members, pages
 from qik_core.store.link import Arg
 from qik_core.store.push import MOST
 from qik_core.store.recovery import holders
@@ -105,15 +106,9 @@ class Records:
 
     def search_sorted(self, key: bytes, text: str) -> Iterator[Entry]:
         """Yield the members of a sorted set that contain this text; the server looks."""
-        cursor: bytes | str = "0"
-        while True:
-            with typed(key):
-                cursor, rows = self._links.call(
-                    "ZSCAN", key, cursor, "MATCH", f"*{_escaped(text)}*", "COUNT", MOST
-                )
+        pattern = f"*{_escaped(text)}*"
+        for rows in pages(self._call_on(key), "ZSCAN", key, rest=("MATCH", pattern)):
             yield from _entries(rows)
-            if cursor == b"0":
-                return
 
     def queues(self) -> list[str]:
         """Return the names of all queues that were ever pushed to, sorted."""
@@ -198,24 +193,19 @@ class Records:
                     yield identity, raw
 
     def _values(self, key: bytes) -> Iterator[bytes]:
-        cursor: bytes | str = "0"
-        while True:
-            with typed(key):
-                cursor, rows = self._links.call("HSCAN", key, cursor, "COUNT", MOST)
+        for rows in pages(self._call_on(key), "HSCAN", key):
             pairs = zip(rows[::2], rows[1::2], strict=True)
             yield from (raw for name, raw in pairs if name not in (b"#", b"@"))
-            if cursor == b"0":
-                return
 
     def _names(self, key: bytes) -> list[str]:
-        names: set[bytes] = set()
-        cursor: bytes | str = "0"
-        while True:
+        return members(self._call_on(key), key)
+
+    def _call_on(self, key: bytes) -> Call:
+        def call(*args: Arg) -> Any:
             with typed(key):
-                cursor, found = self._links.call("SSCAN", key, cursor, "COUNT", MOST)
-            names.update(found)
-            if cursor == b"0":
-                return sorted(name.decode("utf-8", "replace") for name in names)
+                return self._links.call(*args)
+
+        return call
 
     def _take(
         self, name: str, key: bytes, claims: Sequence[Claim], at: int | None, kind: _Kind

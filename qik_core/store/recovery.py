@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from qik_core.store import keys
+from qik_core.store.cursors import keys_like
 from qik_core.store.exchange import Fetched
 from qik_core.store.link import Arg, Link
 from qik_core.store.store import Candidate
@@ -107,13 +108,8 @@ def recover(
 
 def holders(link: Link) -> list[bytes]:
     """Return the working hashes of all processes, also of those that only have a recovering one, for the end of a roll."""
-    found: set[str] = set()
-    cursor = b"0"
-    while True:
-        cursor, names = link.call("SCAN", cursor, "MATCH", _HOLDERS, "COUNT", _PAGE)
-        found.update(filter(None, map(_identity, names)))
-        if cursor == b"0":
-            return [keys.working(identity) for identity in sorted(found)]
+    found = {_identity(key) for key in keys_like(link.call, _HOLDERS)} - {""}
+    return [keys.working(identity) for identity in sorted(found)]
 
 
 def _identity(key: bytes) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from qik_core.store import keys
+from qik_core.store.cursors import keys_like, members
 from qik_core.store.epoch import Epoch
 from qik_core.store.link import Link
 from qik_core.store.recovery import holders
@@ -51,7 +52,10 @@ class Roll:
         -1: somebody has not beaten yet; -2: the generation changed.
         """
         if not self._holders:  # who comes later begins in the new generation
-            self._holders = [*holders(self._link), *_generations(self._link)]
+            self._holders = [
+                *holders(self._link),
+                *keys_like(self._link.call, keys.UNIQUE + b"*"),
+            ]
         args = (self._candidate.text, self._generation)
         left: int = self._link.run("roll_end", self._holders, args)
         return left
@@ -99,29 +103,10 @@ def roll(
     return max(left, 0)
 
 
-def _generations(link: Link) -> list[bytes]:
-    found: list[bytes] = []
-    cursor = b"0"
-    while True:
-        cursor, names = link.call("SCAN", cursor, "MATCH", keys.UNIQUE + b"*", "COUNT", 1000)
-        found += names
-        if cursor == b"0":
-            return found
-
-
 def _queues(link: Link) -> set[str]:
     """Return every queue that is known or holds something: `queues` may have been deleted by hand."""
-    names: set[str] = set()
-    cursor = b"0"
-    while True:
-        cursor, found = link.call("SSCAN", keys.QUEUES, cursor, "COUNT", 500)
-        names.update(name.decode("utf-8", "replace") for name in found)
-        if cursor == b"0":
-            break
-    while True:
-        cursor, found = link.call("SCAN", cursor, "MATCH", _HOLDS_JOBS, "COUNT", 1000)
-        for key in found:
-            prefix = next(filter(key.startswith, _PREFIXES), b"")
-            names.update({key[len(prefix) :].decode("utf-8", "replace")} if prefix else ())
-        if cursor == b"0":
-            return names
+    names = set(members(link.call, keys.QUEUES))
+    for key in keys_like(link.call, _HOLDS_JOBS):
+        prefix = next(filter(key.startswith, _PREFIXES), b"")
+        names.update({key[len(prefix) :].decode("utf-8", "replace")} if prefix else ())
+    return names
