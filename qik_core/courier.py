@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from qik_core import hooks
 from qik_core.alone import Alone, Stage
 from qik_core.bell import Bell, Damaged
 from qik_core.capsule import LOOK, Capsule, Capsules, Sent
@@ -132,8 +133,8 @@ class Courier:
             except Damaged as damage:
                 self.on_damage(damage)
                 self._back_off(None)
-            except Exception:
-                log.exception("the courier met a defect; it goes on")
+            except Exception as error:  # noqa: BLE001 - told, and it goes on
+                hooks.defect("courier", error)
                 self._back_off(None)
 
     def _step(self) -> None:
@@ -202,12 +203,8 @@ class Courier:
                 self.capsules.looked(asked)
         if self._epoch != answer.epoch:
             self._changed(answer.epoch)
-        if (
-            self._closing.is_set()
-            and not self.capsules.done
-            and not self._unsent
-            and self._sent is None
-        ):
+        unsettled = self.capsules.done or self._unsent or self._sent is not None
+        if self._closing.is_set() and not unsettled:
             self._finish()
 
     def _answered(self, sent: Sent, answer: Answer, asked: float) -> None:

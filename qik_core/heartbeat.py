@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from qik_core import hooks
 from qik_core.alone import Wish
 from qik_core.capsule import Capsules
 from qik_core.courier import Courier
@@ -87,8 +88,8 @@ class Heartbeat:
             except StoreError as error:
                 self._watch.blind()
                 log.warning("a beat failed", extra={"error": str(error)})
-            except Exception:
-                log.exception("the heartbeat met a defect; it goes on")
+            except Exception as error:  # noqa: BLE001 - told, and it goes on
+                hooks.defect("heartbeat", error)
             self._now.wait(self._limits.heartbeat)
 
     def beat(self) -> None:

@@ -16,6 +16,7 @@ ends the process.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -107,6 +108,13 @@ def report(error: BaseException, context: Mapping[str, Any]) -> None:
             handler(error, context)
         except BaseException:
             log.exception("an error handler raised")
+
+
+def defect(part: str, error: BaseException) -> None:
+    """Log an error that no part of a worker should meet, and tell the error handlers. Never raises, nor waits for them."""
+    log.error("the %s met a defect; it goes on", part, exc_info=error)
+    if _errors:
+        threading.Thread(target=report, args=(error, {"part": part}), daemon=True).start()
 
 
 def died(job: Payload, error: BaseException | None) -> None:

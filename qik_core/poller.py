@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from qik_core import hooks
 from qik_core.errors import StoreError, StoreUnavailable
 from qik_core.store import due
 from qik_core.store.link import Link
@@ -57,8 +58,8 @@ class Poller:
                 pause = min(pause, self.look())
             except StoreUnavailable as error:
                 log.warning("the poller could not look", extra={"error": str(error)})
-            except Exception:
-                log.exception("the poller met a defect; it goes on")
+            except Exception as error:  # noqa: BLE001 - told, and it goes on
+                hooks.defect("poller", error)
             self._stopping.wait(pause)
 
     def _pause(self) -> float:

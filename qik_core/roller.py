@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from qik_core import hooks
 from qik_core.errors import StoreError
 from qik_core.store import rolls
 from qik_core.store.link import Link
@@ -58,8 +59,8 @@ class Roller:
                 )
             except StoreError as error:
                 log.warning("a roll failed; the next one takes it up", extra={"error": str(error)})
-            except Exception:
-                log.exception("the roller met a defect; it goes on")
+            except Exception as error:  # noqa: BLE001 - told, and it goes on
+                hooks.defect("roller", error)
             else:
                 if left:
                     log.warning("locks without a job were removed", extra={"count": left})

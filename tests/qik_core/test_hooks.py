@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from qik_core import hooks
 from qik_core.errors import DefinitionError
 from qik_core.hooks import Event, fire, on
 from qik_core.payload import Payload
+from tests.waiting import eventually
 
 JOB = Payload({"class": "X", "args": [], "jid": "j1"})
 
@@ -100,3 +102,21 @@ def test_a_handler_may_register_another_one() -> None:
 def test_what_is_no_function_is_refused(register: Callable[[Any], object]) -> None:
     with pytest.raises(DefinitionError, match="is no function"):
         register("page the person on call")
+
+
+def test_a_defect_of_the_worker_is_logged_and_told_without_waiting_for_the_handler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[object] = []
+    gate = threading.Event()
+
+    @hooks.on_error
+    def slow(error: BaseException, context: Mapping[str, Any]) -> None:
+        gate.wait(10)
+        seen.append((str(error), context["part"]))
+
+    hooks.defect("poller", ValueError("no such place"))
+    assert "the poller met a defect" in caplog.text
+    assert seen == []
+    gate.set()
+    eventually(lambda: seen == [("no such place", "poller")])
