@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final, NamedTuple, assert_never
 
 import msgspec
@@ -126,7 +126,7 @@ class Processor:
             return _gone(job, payload, "cancelled")
         if retry.is_condemned(retry.deaths_of(payload)):
             return self._condemned(job, payload)
-        if "expiry" in payload.fields and self._is_late(payload):
+        if "expiry" in payload.fields and retry.is_late(payload, self._now()):
             return _gone(job, payload, "expired")
         return None
 
@@ -134,7 +134,7 @@ class Processor:
         logged = _is_logged(run.payload)
         began = self._now() if logged else 0.0
         if logged:
-            _say("job started", _fields(run))
+            log.info("job started", extra=_fields(run))
         try:
             said = self._chained(run) if self._middleware else self._call(run)
         except BaseException as error:  # noqa: BLE001 - a job may raise anything
@@ -144,7 +144,7 @@ class Processor:
         if isinstance(said, outcomes.Outcome):
             return self._raised(run, said)
         if logged:
-            _say("job done", {**_fields(run), "seconds": round(self._now() - began, 6)})
+            log.info("job done", extra={**_fields(run), "seconds": round(self._now() - began, 6)})
         return _done(run.job, run.payload)
 
     def _chained(self, run: Run) -> object:
@@ -185,7 +185,7 @@ class Processor:
         ):
             return _gone(run.job, run.payload, "cancelled")
         if isinstance(error, outcomes.RequeueAfter):
-            _say("job runs again", {**_fields(run), "delay": error.seconds})
+            log.info("job runs again", extra={**_fields(run), "delay": error.seconds})
             return self._later(run, error.seconds)
         return self._failed(run, error)
 
@@ -243,10 +243,6 @@ class Processor:
         envelope = retry.set_aside(job.raw, job.queue, reason, jid, self._now())
         raw = envelope.encode()
         return Other(job, Kind.DEAD, Unique.parse(unique), jid, job.queue, raw, counter="malformed")
-
-    def _is_late(self, payload: Payload) -> bool:
-        expiry = payload.get("expiry")
-        return isinstance(expiry, (int, float)) and expiry < self._now()
 
 
 class LoopThread:
@@ -370,16 +366,6 @@ def _is_logged(payload: Payload) -> bool:
         logs.admit(wanted)
         return logging.getLevelNamesMapping()[wanted.upper()] <= logging.INFO
     return log.isEnabledFor(logging.INFO)
-
-
-def _say(text: str, fields: Mapping[str, Any]) -> None:
-    """Write a line that a job's own log level asks for, whatever the level of the process."""
-    if log.isEnabledFor(logging.INFO):
-        log.info(text, extra=fields)
-    else:
-        log.handle(
-            log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None, extra=fields)
-        )
 
 
 def _fields(run: Run) -> dict[str, Any]:

@@ -113,6 +113,12 @@ def failed_at(payload: Payload, now: float) -> float:
     return at if type(at) is float else now
 
 
+def is_late(payload: Payload, now: float) -> bool:
+    """Whether a job has waited past its `expires_in`; `now` in epoch seconds."""
+    expiry = payload.get("expiry")
+    return isinstance(expiry, (int, float)) and expiry < now
+
+
 def deaths_of(payload: Payload) -> int:
     """Return under how many processes' deaths a job is known to have run."""
     deaths = payload.get(DEATHS)

@@ -13,13 +13,14 @@ from typing import Any, Final, TypeVar
 
 from qik_core import aio
 from qik_core.results import Code
+from qik_core.retry import is_late
 from qik_core.settings import Settings
 from qik_core.store import Chunk, Store
 from qik_core.testing.errors import Unending
 from qik_core.testing.fakes import Dropped
 from qik_core.testing.memory import Entry, Memory, MemoryStore, stamped
 from qik_core.testing.modes import Mode
-from qik_core.testing.running import EnqueuedJob, is_late, runnable
+from qik_core.testing.running import EnqueuedJob, runnable
 
 T = TypeVar("T")
 

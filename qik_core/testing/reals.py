@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack, closing
@@ -27,11 +26,12 @@ from qik_core.store.link import Link
 from qik_core.store.records import Records
 from qik_core.store.store import Candidate
 from qik_core.store.windows import ListReader, SortedReader
-from qik_core.store.worker import Held, Limits, WorkerStore
+from qik_core.store.worker import Held, WorkerStore
 from qik_core.testing.errors import Failure, JobsFailed, MisusedMode, Unending
 from qik_core.testing.fakes import MOST
 from qik_core.testing.modes import Mode, name_of
 from qik_core.testing.running import EnqueuedJob
+from qik_core.worker import limits_of, start
 
 _ASKS: Final = 5
 """How often one exchange is sent to a Redis that has forgotten this process."""
@@ -137,21 +137,15 @@ class _Worker:
 
     def __post_init__(self) -> None:
         settings = current()
-        limits = Limits(
-            heartbeat=settings.heartbeat,
-            lease=settings.lease,
-            dead_max=settings.dead_max,
-            dead_seconds=settings.dead_days * 86_400.0,
-        )
         identity = f"test:{os.getpid()}:{os.urandom(6).hex()}"
-        self._store = WorkerStore(identity, limits, self.candidate)
+        self._store = WorkerStore(identity, limits_of(settings), self.candidate)
         self._store.hold(self.link, (), mark="0:0")
         self._processor = Processor(
             find=registry.find,
             wait=self.wait,
             now=time.time,
             dice=random.random,
-            deadlines=Deadlines(_start, lambda _: None),
+            deadlines=Deadlines(lambda run: start(run, "qik-deadlines"), lambda _: None),
             terms=Terms(
                 middleware=(self._note, *settings.server_middleware),
                 milliseconds=settings.wire is Wire.SIDEKIQ8,
@@ -268,9 +262,3 @@ def _reason(outcome: Outcome) -> str:
 
 def _entered(context: Context) -> None:
     """Take note of nothing: no heartbeat here cancels a run."""
-
-
-def _start(run: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=run, name="qik-deadlines", daemon=True)
-    thread.start()
-    return thread

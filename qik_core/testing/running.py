@@ -107,12 +107,6 @@ class Run:
         return self.wait(perform(*self.args)) if self.definition.is_async else perform(*self.args)
 
 
-def is_late(payload: Payload, now: float) -> bool:
-    """Tell whether a job has expired (`expires_in`)."""
-    expiry = payload.get("expiry")
-    return isinstance(expiry, (int, float)) and expiry < now
-
-
 def runnable(job: EnqueuedJob, wait: Await) -> Run:
     """Return what performs a job; `wait` runs a coroutine to its end.
 
