@@ -5,8 +5,9 @@ A public name is imported when it is first used, so that each program pays for w
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qik_core.lazy import exports
 
 if TYPE_CHECKING:
     from qik_core import api as api
@@ -88,20 +89,5 @@ _HOMES = {
     ),
     "settings": ("Settings", "configure"),
 }
-_MODULES = ("api",)
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF, *_MODULES})
+__getattr__, __dir__ = exports(__name__, _HOMES, ("api",))

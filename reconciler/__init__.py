@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qik_core import commits
+from qik_core.lazy import exports
 
 if TYPE_CHECKING:
     from reconciler.definition import Options as Options
@@ -31,20 +32,8 @@ _HOMES = {
     "report": ("Outcome", "Report"),
     "tables": ("include_name", "include_object"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+__getattr__, __dir__ = exports(__name__, _HOMES)
 
 
 def _sessions() -> Any:

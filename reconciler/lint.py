@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Engine
 
 from qik_core.errors import QikError
+from qik_core.findings import Severity
 from reconciler.advice import index_for
 from reconciler.definition import Definition
 from reconciler.engines import Engines
@@ -25,14 +26,6 @@ from reconciler.status import Standing
 
 _CONNECT: Final = 5.0
 _HOUR: Final = 3_600
-
-
-class Severity(StrEnum):
-    """How bad it is. An error or a warning makes exit code 1, a note does not."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
 
 
 class Check(StrEnum):
@@ -86,8 +79,7 @@ def lint(seen: Seen) -> list[Finding]:
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with the worst first."""
-    rank = list(Severity)
-    return sorted(findings, key=lambda each: (rank.index(each.severity), each.check, each.subject))
+    return sorted(findings, key=lambda each: (each.severity.rank, each.check, each.subject))
 
 
 # --- jobs ----------------------------------------------------------------------------------------

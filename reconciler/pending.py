@@ -23,6 +23,8 @@ from typing import (
 from sqlalchemy import Row, Select
 from sqlalchemy.sql.elements import SQLColumnExpression
 
+from qik_core.shapes import Takes1, Takes2, Takes3, Takes4, Takes5, Takes6
+
 Column: TypeAlias = SQLColumnExpression[Any]
 """A mapped attribute, a column of a table, or an expression of columns."""
 
@@ -62,50 +64,6 @@ class Pending(Generic[*Ts]):
     query: Select[*Ts]
     args: Callable[[Row[*Ts]], tuple[Any, ...]] | None
     columns: Columns
-
-
-class Takes1(Protocol[A_contra]):
-    """A job whose `perform` takes one."""
-
-    def perform(self, a: A_contra, /) -> object:
-        """Do the job."""
-
-
-class Takes2(Protocol[A_contra, B_contra]):
-    """A job whose `perform` takes two."""
-
-    def perform(self, a: A_contra, b: B_contra, /) -> object:
-        """Do the job."""
-
-
-class Takes3(Protocol[A_contra, B_contra, C_contra]):
-    """A job whose `perform` takes three."""
-
-    def perform(self, a: A_contra, b: B_contra, c: C_contra, /) -> object:
-        """Do the job."""
-
-
-class Takes4(Protocol[A_contra, B_contra, C_contra, D_contra]):
-    """A job whose `perform` takes four."""
-
-    def perform(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> object:
-        """Do the job."""
-
-
-class Takes5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra]):
-    """A job whose `perform` takes five."""
-
-    def perform(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /) -> object:
-        """Do the job."""
-
-
-class Takes6(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, F_contra]):
-    """A job whose `perform` takes six."""
-
-    def perform(
-        self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, f: F_contra, /
-    ) -> object:
-        """Do the job."""
 
 
 class Function1(Protocol[A_contra]):

@@ -6,17 +6,13 @@ Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis c
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from qik_core.errors import QikError, StoreError
+from qik_core.cli.group import Commands, Lazy
 
-USAGE: Final = 2
-NO_REDIS: Final = 4
-
-COMMANDS: Final = {
+COMMANDS: Final[Commands] = {
     "cancel": ("act", "Cancel one job, wherever it is."),
     "config": ("look", "Print every setting, its value and where it came from."),
     "dev": (
@@ -35,31 +31,6 @@ COMMANDS: Final = {
 """Each command's module, and its help as it stands there."""
 
 
-class Commands(click.Group):
-    """The group of commands: loads the one that is wanted, turns errors into messages and exit codes."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command itself, where the group only knows its name and help."""
-        name, known, rest = super().resolve_command(ctx, args)
-        return name, known and command(str(name)), rest
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except QikError as error:
-            click.echo(f"qik: {error}", err=True)
-            ctx.exit(NO_REDIS if isinstance(error, StoreError) else USAGE)
-
-
-def command(name: str) -> click.Command:
-    """Return a command, loaded."""
-    found: click.Command = getattr(import_module(f"qik_core.cli.{COMMANDS[name][0]}"), name)
-    return found
-
-
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: object) -> None:
     if not wanted:
         return
@@ -73,12 +44,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: obje
     ctx.exit()
 
 
-_KNOWN: Final = {name: click.Command(name, short_help=told) for name, (_, told) in COMMANDS.items()}
-
-
-@click.group(
-    cls=Commands, commands=_KNOWN, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=Lazy, prog="qik", package=__name__, known=COMMANDS)
 @click.option(
     "--version",
     is_flag=True,

@@ -12,10 +12,10 @@ import click
 from qik_core.api import Cancelled, ProcessSet, Queue, Signal
 from qik_core.api import cancel as cancel_job
 from qik_core.cli import base
+from qik_core.cli.group import FINDING, UNSAFE
 from qik_core.options import did_you_mean
 from qik_core.store import Store
 
-REFUSED: Final = 3
 """Exit code: unsafe without a word from a person."""
 
 _SAID: Final = {
@@ -40,7 +40,7 @@ def cancel(jid: str, redis_url: str | None, *, as_json: bool) -> None:
     result = cancel_job(jid, _store(redis_url))
     _say({"jid": jid, "result": result.value}, _SAID[result], as_json=as_json)
     if result is Cancelled.NOT_FOUND:
-        sys.exit(base.FINDING)
+        sys.exit(FINDING)
 
 
 @click.command()
@@ -103,7 +103,7 @@ def _signal(
     if identity is not None and identity not in known:
         hint = did_you_mean(identity, known)
         click.echo(f"qik: no process {identity!r} takes signals here{hint}", err=True)
-        sys.exit(base.FINDING)
+        sys.exit(FINDING)
     if identity is None and known and not yes:
         _ask_about_all(signal, len(known))
     ask = processes.quiet if signal is Signal.QUIET else processes.stop
@@ -111,7 +111,7 @@ def _signal(
     report = {"signal": signal.value, "asked": asked, "identity": identity}
     _say(report, f"{asked} asked: they look at their next beat", as_json=as_json)
     if not asked:
-        sys.exit(base.FINDING)
+        sys.exit(FINDING)
 
 
 def _ask_about_all(signal: Signal, count: int) -> None:
@@ -119,7 +119,7 @@ def _ask_about_all(signal: Signal, count: int) -> None:
     what = f"{signal.name.lower()} all {count} processes"
     if not sys.stdin.isatty():
         click.echo(f"qik: {what}? Name one, or add --yes", err=True)
-        sys.exit(REFUSED)
+        sys.exit(UNSAFE)
     click.confirm(f"{what}?", abort=True)
 
 

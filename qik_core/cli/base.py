@@ -16,7 +16,6 @@ from qik_core.settings import Settings, load, use
 
 T = TypeVar("T")
 
-FINDING: Final = 1
 ANSWER: Final = 2.7  # seconds; with the start of Python every command answers within 3
 
 APP_MISSING: Final = """\

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from qik_core import doctor as rules
 from qik_core.cli import base
-from qik_core.doctor import Finding, Severity, app_broken, no_jobs
+from qik_core.cli.group import FINDING
+from qik_core.doctor import Finding, app_broken, no_jobs
 from qik_core.errors import QikError
+from qik_core.findings import COLOURS, matters
 from qik_core.middleware import name_of
 from qik_core.settings import Settings, current
 from qik_core.store.inspection import Facts, inspect
 from qik_core.store.link import Link
 from qik_core.store.overview import overview
-
-_COLOURS: Final = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: None}
 
 
 @click.command()
@@ -93,8 +93,8 @@ def doctor(app: str | None, redis_url: str | None, *, as_json: bool) -> None:
         click.echo(json.dumps({"findings": rows, **report}, indent=2))
     else:
         _print_report(findings, report)
-    if any(each.severity is not rules.Severity.NOTE for each in findings):
-        sys.exit(base.FINDING)
+    if matters(each.severity for each in findings):
+        sys.exit(FINDING)
 
 
 def _application(app: str | None) -> tuple[list[str], list[Finding]]:
@@ -136,7 +136,7 @@ def _report(facts: Facts, settings: Settings, jobs: list[str]) -> dict[str, Any]
 
 def _print_report(findings: list[Finding], report: dict[str, Any]) -> None:
     for each in findings:
-        click.secho(f"{each.severity:8} {each.check:13} {each.what}", fg=_COLOURS[each.severity])
+        click.secho(f"{each.severity:8} {each.check:13} {each.what}", fg=COLOURS[each.severity])
         click.echo(f"{'':23}→ {each.remedy}")
     server = report["server"]
     trip = f"round trip {server['round_trip_ms']:g} ms, clock {server['clock_skew_seconds']:+g} s"

@@ -12,6 +12,7 @@ import click
 
 from qik_core import application
 from qik_core.cli import base
+from qik_core.cli.group import FINDING
 from qik_core.errors import MalformedPayload, UnknownJob
 from qik_core.results import Push
 from qik_core.settings import Settings
@@ -52,7 +53,7 @@ def enqueue(
     else:
         click.echo(" ".join(str(value) for key, value in outcome.items() if key != "told"))
     if not pushed.told:
-        sys.exit(base.FINDING)
+        sys.exit(FINDING)
 
 
 def _push(settings: Settings, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> Push:

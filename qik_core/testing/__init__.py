@@ -10,8 +10,9 @@ A name is imported when it is first used, so that the plugin costs nothing in a 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qik_core.lazy import exports
 
 if TYPE_CHECKING:
     from qik_core.testing.asserts import approx as approx
@@ -53,17 +54,5 @@ _HOMES = {
     "running": ("EnqueuedJob",),
     "transactions": ("commits",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+__getattr__, __dir__ = exports(__name__, _HOMES)

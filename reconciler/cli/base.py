@@ -15,7 +15,9 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import click
 
-from qik_core.errors import SettingsError, StoreError
+from qik_core.cli import group
+from qik_core.cli.group import FINDING, NO_SQL
+from qik_core.errors import SettingsError
 from qik_core.passes import Passes
 from qik_core.settings import Settings, current, load, use
 from reconciler.definition import Definition
@@ -25,10 +27,6 @@ from reconciler.sql import read_clock
 
 T = TypeVar("T")
 
-FINDING: Final = 1
-USAGE: Final = 2
-NO_REDIS: Final = 4
-NO_SQL: Final = 5
 ANSWER: Final = 2.3
 """Seconds for what a command asks; with the start of Python it answers within 3."""
 
@@ -45,11 +43,11 @@ no Redis is named. Do one of these:
 
 def code_of(error: Exception | None) -> int:
     """Return the exit code that an error stands for."""
-    if isinstance(error, StoreError):
-        return NO_REDIS
     if isinstance(error, SqlUnavailable):
         return NO_SQL
-    return FINDING if isinstance(error, NotMigrated) else USAGE
+    if isinstance(error, NotMigrated):
+        return FINDING
+    return group.code_of(error)
 
 
 app = click.argument("app", required=False)

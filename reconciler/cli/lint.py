@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from qik_core import application
+from qik_core.cli.group import FINDING
 from qik_core.errors import QikError
+from qik_core.findings import COLOURS, matters
 from qik_core.settings import current
 from reconciler.cli import base
-from reconciler.cli.base import FINDING, Asked, code_of
+from reconciler.cli.base import Asked, code_of
 from reconciler.definition import everything
 from reconciler.engines import HOME
 from reconciler.errors import NotMigrated, SqlUnavailable
-from reconciler.lint import Answers, Finding, Seen, Severity, ask, ordered
+from reconciler.lint import Answers, Finding, Seen, ask, ordered
 from reconciler.lint import lint as examine
 from reconciler.status import Standing, standings
-
-_COLOURS: Final = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: None}
 
 
 @click.command()
@@ -59,7 +59,7 @@ def _ask() -> tuple[Sequence[Standing], Answers]:
 def _code(findings: Sequence[Finding], errors: Sequence[Exception]) -> int:
     if errors:
         return max(map(code_of, errors))
-    return FINDING if any(each.severity is not Severity.NOTE for each in findings) else 0
+    return FINDING if matters(each.severity for each in findings) else 0
 
 
 def _print(findings: Sequence[Finding], errors: Sequence[Exception], *, as_json: bool) -> None:
@@ -71,7 +71,7 @@ def _print(findings: Sequence[Finding], errors: Sequence[Exception], *, as_json:
         click.echo(json.dumps(shown, indent=2))
         return
     for each in findings:
-        colour = _COLOURS[each.severity]
+        colour = COLOURS[each.severity]
         click.secho(f"{each.severity:8} {each.check:22} {each.subject}: {each.what}", fg=colour)
         click.echo(f"{'':32}→ {each.remedy}")
     for error in errors:

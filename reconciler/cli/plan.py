@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 
 import click
 
+from qik_core.cli.group import FINDING
 from qik_core.errors import StoreUnavailable
 from reconciler.cli import base
-from reconciler.cli.base import FINDING, Asked, code_of
+from reconciler.cli.base import Asked, code_of
 from reconciler.definition import find
 from reconciler.engines import HOME
 from reconciler.errors import SqlUnavailable

@@ -11,9 +11,10 @@ from typing import Final, NoReturn
 
 import click
 
+from qik_core.cli.group import FINDING
 from qik_core.errors import StoreError
 from reconciler.cli import base
-from reconciler.cli.base import FINDING, code_of
+from reconciler.cli.base import code_of
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable

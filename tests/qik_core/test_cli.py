@@ -289,7 +289,7 @@ def test_version_names_this_package_and_python() -> None:
 def test_help_lists_every_command_as_its_own_help_begins() -> None:
     told = run("--help").output
     for name, (_, short) in cli.COMMANDS.items():
-        assert cli.command(name).get_short_help_str(200) == short
+        assert cli.main.loaded(name).get_short_help_str(200) == short
         assert name in told
 
 

@@ -15,9 +15,10 @@ import redis
 from click.testing import CliRunner, Result
 
 from qik_core import cli, settings
-from qik_core.doctor import Check, Finding, Severity, check_boot, examine
+from qik_core.doctor import Check, Finding, check_boot, examine
 from qik_core.embedded import Embedded, Kind
 from qik_core.errors import SettingsError, StoreError
+from qik_core.findings import Severity
 from qik_core.settings import Settings
 from qik_core.store.inspection import Facts, Server, inspect
 from qik_core.store.link import Link

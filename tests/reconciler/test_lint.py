@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import Engine, create_engine, select
 
 from qik_core import Job, application, registry
+from qik_core.findings import Severity
 from reconciler import Reconciler, definition, derive
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
-from reconciler.lint import Check, Finding, Seen, Severity, ask, lint, missing_timeouts, span_of
+from reconciler.lint import Check, Finding, Seen, ask, lint, missing_timeouts, span_of
 from reconciler.status import Last, Standing
 from tests.reconciler.shop import Item, Member, fill, items
 from tests.reconciler.test_cli import NOWHERE, Command
