@@ -141,25 +141,26 @@ def _ordered(order: Order) -> ColumnElement[Any]:
 
 
 def _old_enough(definition: Definition, now: float, dialect: str) -> Select[Any]:
-    """Leave out rows whose own push may still be on its way. No age and an age in the future count as old."""
-    shape: Shape = definition.shape
-    if shape.age is None or not definition.min_age:
+    """Leave out rows whose own push may still be on its way."""
+    shape, young = definition.shape, _is_young(definition, now, dialect)
+    if shape.age is None or young is None:
         return shape.statement
-    young = and_(
-        shape.age > moment(shape.age, now - definition.min_age, dialect),
-        shape.age <= moment(shape.age, now, dialect),
-    )
     return shape.statement.where(or_(shape.age.is_(None), ~young))
 
 
 def too_young(definition: Definition, now: float, dialect: str) -> Select[Any] | None:
     """Return the rows that a pass at this moment leaves out; None when it leaves none out."""
-    shape = definition.shape
-    if shape.age is None or not definition.min_age:
+    young = _is_young(definition, now, dialect)
+    return None if young is None else definition.shape.statement.where(young)
+
+
+def _is_young(definition: Definition, now: float, dialect: str) -> ColumnElement[bool] | None:
+    """Return what is true of a row whose own push may still be on its way: no age and one in the future count as old."""
+    age = definition.shape.age
+    if age is None or not definition.min_age:
         return None
-    age, oldest = shape.age, now - definition.min_age
-    return shape.statement.where(
-        age > moment(age, oldest, dialect), age <= moment(age, now, dialect)
+    return and_(
+        age > moment(age, now - definition.min_age, dialect), age <= moment(age, now, dialect)
     )
 
 
