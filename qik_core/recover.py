@@ -32,8 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--clean", action="store_true", help="it ended by itself: no job is to blame"
     )
     given = parser.parse_args(arguments)
-    logs.set_up("INFO")
     settings = Settings.from_json(json.dumps(json.loads(os.environ["QIK_CHILD"])["settings"]))
+    logs.set_up("INFO", settings.log_format)
     link = Link(settings.redis)
     started = given.started.encode().split(b",") if given.started else []
     blamed = frozenset() if given.clean else frozenset(started)

@@ -14,7 +14,7 @@ from qik_core import application
 from qik_core.cli import base
 from qik_core.cli.group import FINDING
 from qik_core.errors import MalformedPayload, UnknownJob
-from qik_core.results import Push
+from qik_core.results import Duplicate, Push
 from qik_core.settings import Settings
 
 
@@ -51,6 +51,8 @@ def enqueue(
     if as_json:
         click.echo(json.dumps(outcome))
     else:
+        if isinstance(pushed, Duplicate):
+            outcome["state"] = pushed.state.removeprefix("duplicate_")
         click.echo(" ".join(str(value) for key, value in outcome.items() if key != "told"))
     if not pushed.told:
         sys.exit(FINDING)

@@ -13,6 +13,7 @@ import click
 
 from qik_core.cli.group import FINDING
 from qik_core.errors import StoreError
+from qik_core.settings import Settings
 from reconciler.cli import base
 from reconciler.cli.base import code_of
 from reconciler.definition import Definition
@@ -64,7 +65,7 @@ def run(
 ) -> NoReturn:
     """Run the reconcilers of APP until TERM. Several such processes share the reconcilers out."""
     settings = base.load_settings(app=app, database_url=database_url, redis_url=redis_url)
-    _set_up_logs(settings.log_level)
+    _set_up_logs(settings)
     definitions = base.reconcilers(settings, "run")
     from reconciler.manager import Manager
 
@@ -131,8 +132,8 @@ def _one_pass(definition: Definition, engines: Engines) -> Report:
     return report
 
 
-def _set_up_logs(level: str) -> None:
+def _set_up_logs(settings: Settings) -> None:
     from qik_core import logs
 
-    logs.set_up(level.upper())
+    logs.set_up(settings.log_level.upper(), settings.log_format)
     logging.getLogger("apscheduler").setLevel(logging.WARNING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -169,6 +170,21 @@ def test_a_killed_holder_is_replaced_when_its_lease_has_expired(
 
     eventually(lambda: pid_of(holder(home)) == second.pid, LEASE + 2.0 + 3.0, "taken over")
     eventually(lambda: raw.llen("queue:work") == ROWS, 5.0)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_its_log_has_the_form_that_the_settings_ask_for(
+    spawn: Spawn, home: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "qik.toml").write_text('log_format = "json"\n')
+    process = spawn()
+    eventually(lambda: holder(home), 15.0)
+    process.send_signal(signal.SIGTERM)
+    process.wait(6.0)
+
+    lines = (tmp_path / "run0.log").read_text().splitlines()
+    assert lines
+    assert {json.loads(line)["pid"] for line in lines} == {process.pid}
 
 
 def test_term_ends_a_process_within_seconds_and_frees_its_leases(

@@ -174,6 +174,8 @@ def test_enqueue_says_what_became_of_a_duplicate(qik: Qik, redis_url: str) -> No
         "state": "duplicate_queued",
         "told": True,
     }
+    third = qik("enqueue", "shop.jobs:Once", "1", REDIS_URL=redis_url)
+    assert third.stdout.split() == ["duplicate", first["jid"], "queued"]
 
 
 def test_enqueue_can_wait_and_use_another_queue(qik: Qik, redis_url: str, raw: redis.Redis) -> None:
