@@ -60,6 +60,12 @@ def name_of(words: Words) -> str:
 
 
 @cache
+def load_scripts(raw: Any) -> None:
+    """Let the server know every script, so that each call is one command."""
+    for name in script_names():
+        raw.script_load(script(name).text)
+
+
 def script_names() -> tuple[str, ...]:
     """Return the names of all scripts."""
     folder = files("qik_core.store") / "lua"

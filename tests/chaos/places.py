@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qik_core.payload import Payload
-from qik_core.store.scripts import script
-from tests.faultproxy import script_names
 
 _ENDED = "dead"
 _UNIQUE = re.compile(r"([\w-]{22})([ST])(\d+)")
@@ -112,9 +110,3 @@ def _add(places: Places, key: str, payload: bytes) -> None:
     places.payloads[jid] = payload
     if payload.startswith(b'{"qik":"'):
         places.ours[key] = places.ours.get(key, 0) + 1
-
-
-def load_scripts(raw: Any) -> None:
-    """Let the server know every script, so that each call is one command."""
-    for name in script_names():
-        raw.script_load(script(name).text)

@@ -10,6 +10,7 @@ import redis
 from tests.chaos import finish, places
 from tests.chaos.crasher import AFTER, BEFORE, Crasher
 from tests.chaos.paths import BROKEN, PATHS, Path
+from tests.faultproxy import load_scripts
 from tests.qik_core.store.rig import Rig
 
 
@@ -42,7 +43,7 @@ def crash(crasher: Crasher, raw: redis.Redis, url: str, path: Path, nth: int, wh
 
 def enumerate_points(crasher: Crasher, raw: redis.Redis, url: str, path: Path) -> None:
     """Die before and after each call."""
-    places.load_scripts(raw)
+    load_scripts(raw)
     for when in (BEFORE, AFTER):
         for nth in count(1):
             if not crash(crasher, raw, url, path, nth, when):

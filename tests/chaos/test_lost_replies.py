@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path as Folder
 
 import pytest
 import redis
@@ -17,22 +15,6 @@ from tests.faultproxy import FAULTS, FaultProxy, is_called
 from tests.qik_core.store.rig import Rig
 
 SOON = 0.15  # seconds after which a call is given up
-
-
-@pytest.fixture
-def proxy(redis_url: str, tmp_path: Folder) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(redis_url, tmp_path, tcp=True)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def rig(redis_url: str, raw: redis.Redis) -> Iterator[Rig]:
-    rig = Rig(redis_url, raw)
-    places.load_scripts(raw)
-    yield rig
-    rig.link.close()
-    rig.store.close()
 
 
 State = tuple[dict[str, list[str]] | Counter[str], list[str]]

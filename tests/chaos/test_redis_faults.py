@@ -40,21 +40,6 @@ ERRORS = {
 
 
 @pytest.fixture
-def rig(redis_url: str, raw: redis.Redis) -> Iterator[Rig]:
-    rig = Rig(redis_url, raw)
-    yield rig
-    rig.link.close()
-    rig.store.close()
-
-
-@pytest.fixture
-def proxy(redis_url: str, tmp_path: Path) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(redis_url, tmp_path, tcp=True)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
 def jobs() -> Jobs:
     return Jobs()
 

@@ -6,12 +6,9 @@ Its process lives on, so no job may run twice; and two heartbeats later nothing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path as Folder
 
 import pytest
-import redis
 
 from qik_core.errors import StoreError
 from tests.chaos import finish, places
@@ -24,22 +21,6 @@ from tests.waiting import eventually
 SOON = 0.2
 LAST = 19
 NUMBERS = WHOLE | {LAST}
-
-
-@pytest.fixture
-def rig(redis_url: str, raw: redis.Redis) -> Iterator[Rig]:
-    rig = Rig(redis_url, raw)
-    places.load_scripts(raw)
-    yield rig
-    rig.link.close()
-    rig.store.close()
-
-
-@pytest.fixture
-def proxy(redis_url: str, tmp_path: Folder) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(redis_url, tmp_path, tcp=True)
-    yield proxy
-    proxy.close()
 
 
 def push(rig: Rig) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import redis
 
-from tests.faultproxy import FaultProxy
-from tests.qik_core.engine import Engine, Jobs, Start, load_scripts
-from tests.qik_core.store.rig import Rig
+from qik_core import client, settings
+from qik_core.settings import Settings
+from tests.faultproxy import FaultProxy, load_scripts
+from tests.qik_core.engine import Engine, Jobs, Start
+from tests.qik_core.store.rig import Rig, Worker
 
 
 @pytest.fixture
@@ -42,7 +44,21 @@ def start(rig: Rig, jobs: Jobs, proxy: FaultProxy) -> Iterator[Start]:
 
 @pytest.fixture
 def proxy(rig: Rig, tmp_path: Path) -> Iterator[FaultProxy]:
-    load_scripts(rig.link)
+    load_scripts(rig.raw)
     proxy = FaultProxy(rig.url, tmp_path)
     yield proxy
     proxy.close()
+
+
+@pytest.fixture
+def default_client(redis_url: str) -> Iterator[None]:
+    """Job classes push to the test's own server."""
+    settings.use(Settings(redis=redis_url))
+    yield
+    client.current().store.close()
+    settings.use(None)
+
+
+@pytest.fixture
+def worker(rig: Rig) -> Worker:
+    return rig.worker("host:1:aaaa")

@@ -17,13 +17,9 @@ from qik_core.heartbeat import Heartbeat
 from qik_core.payload import Payload
 from qik_core.store.exchange import Done, Fetched, Kind, Other, Outcome
 from qik_core.store.link import Link
-from qik_core.store.scripts import script
 from qik_core.store.store import Candidate
 from qik_core.store.worker import WorkerStore
 from tests.qik_core.store.rig import LIMITS, Rig
-
-SCRIPTS = ("push", "exchange", "assert", "beat", "giveback", "look", "leave", "fence", "promote")
-
 
 Start = Callable[..., "Engine"]
 
@@ -136,12 +132,6 @@ class Engine:
 
     def _changed(self) -> None:
         self.changes += 1
-
-
-def load_scripts(link: Link) -> None:
-    """Let the server know the scripts, so that a rule of the proxy counts no call that only says NOSCRIPT."""
-    for name in SCRIPTS:
-        link.call("SCRIPT", "LOAD", script(name).text)
 
 
 def held(rig: Rig) -> int:

@@ -9,16 +9,15 @@ import asyncio
 import re
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import redis
 
-from qik_core import ArgumentError, DefinitionError, QikError, client, push, settings
+from qik_core import ArgumentError, DefinitionError, QikError, push, settings
 from qik_core.results import Push
-from qik_core.settings import Settings
 from tests.qik_core.jobs_of_tests import (
     BAD,
     GOOD,
@@ -66,12 +65,7 @@ DOORS: dict[str, Door] = {
 door = pytest.mark.parametrize("door", DOORS)
 
 
-@pytest.fixture(autouse=True)
-def _default_client(redis_url: str) -> Iterator[None]:
-    settings.use(Settings(redis=redis_url))
-    yield
-    client.current().store.close()
-    settings.use(None)
+pytestmark = pytest.mark.usefixtures("default_client")
 
 
 def empty(raw: redis.Redis) -> bool:

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import redis
 
-from qik_core import ArgumentError, DefinitionError, Job, client, push, registry, settings
+from qik_core import ArgumentError, DefinitionError, Job, push, registry
 from qik_core.results import BulkResult, Enqueued
-from qik_core.settings import Settings
 from tests.qik_core.jobs_of_tests import TakesInt, UniqueAnything, UniqueInt, names, stored
 
 NOW = datetime(2026, 5, 6, tzinfo=UTC)
@@ -28,12 +27,7 @@ def _shown(value: object) -> str:
     return text if len(text) < 60 else f"{text[:40]} of {len(text)}"
 
 
-@pytest.fixture(autouse=True)
-def _default_client(redis_url: str) -> Iterator[None]:
-    settings.use(Settings(redis=redis_url))
-    yield
-    client.current().store.close()
-    settings.use(None)
+pytestmark = pytest.mark.usefixtures("default_client")
 
 
 def empty(raw: redis.Redis) -> bool:

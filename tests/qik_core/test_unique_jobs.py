@@ -5,8 +5,6 @@ Pushes go through the public calls; a worker is a process that exchanges by hand
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from qik_core import (
@@ -16,11 +14,9 @@ from qik_core import (
     Duplicate,
     Enqueued,
     client,
-    settings,
 )
 from qik_core.passes import Passes
 from qik_core.payload import Payload
-from qik_core.settings import Settings
 from qik_core.store import due, recovery
 from qik_core.store.exchange import Kind
 from tests.qik_core.store.rig import Rig, Worker, done, other
@@ -40,18 +36,7 @@ from tests.qik_core.unique import (
 )
 from tests.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def _default_client(rig: Rig) -> Iterator[None]:
-    settings.use(Settings(redis=rig.url))
-    yield
-    client.current().store.close()
-    settings.use(None)
-
-
-@pytest.fixture
-def worker(rig: Rig) -> Worker:
-    return rig.worker("host:1:aaaa")
+pytestmark = pytest.mark.usefixtures("default_client")
 
 
 # --- what is one key -----------------------------------------------------------------------------

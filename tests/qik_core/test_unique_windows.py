@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -15,12 +14,10 @@ from qik_core import (
     Duplicate,
     Enqueued,
     client,
-    settings,
 )
 from qik_core.api import DeadSet, Queue, RetrySet, ScheduledSet
 from qik_core.passes import Passes
 from qik_core.payload import Payload
-from qik_core.settings import Settings
 from qik_core.store.exchange import Kind
 from qik_core.store.worker import Held
 from tests.qik_core.store.rig import Rig, Worker, done
@@ -37,18 +34,7 @@ from tests.qik_core.unique import (
     tell,
 )
 
-
-@pytest.fixture(autouse=True)
-def _default_client(rig: Rig) -> Iterator[None]:
-    settings.use(Settings(redis=rig.url))
-    yield
-    client.current().store.close()
-    settings.use(None)
-
-
-@pytest.fixture
-def worker(rig: Rig) -> Worker:
-    return rig.worker("host:1:aaaa")
+pytestmark = pytest.mark.usefixtures("default_client")
 
 
 # --- deletions -----------------------------------------------------------------------------------

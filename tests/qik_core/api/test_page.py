@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from qik_core import api, client, settings
+from qik_core import api
 from qik_core.api import State
 from qik_core.api.filters import KEYS
-from qik_core.settings import Settings
 from tests.qik_core.api.places import name, put
 from tests.qik_core.store.rig import Rig
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "api.md").read_text()
 
 
-@pytest.fixture
-def _default_client(rig: Rig) -> Iterator[None]:
-    settings.use(Settings(redis=rig.url))
-    yield
-    client.current().store.close()
-    settings.use(None)
-
-
-@pytest.mark.usefixtures("_default_client")
+@pytest.mark.usefixtures("default_client")
 def test_the_example_runs(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     put(rig, "retry", 1)
     rig.edge(2, queue="billing")
