@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +19,7 @@ import redis
 from qik_core.definition import Definition
 from qik_core.results import Code
 from qik_core.store import Chunk, Store
-from tests.integration.test_worker import Shop
+from tests.integration.shop import Shop
 from tests.waiting import alive, eventually
 
 NOTES = """
@@ -54,22 +52,9 @@ class Fleet(Shop):
     """Workers over one application; `app` has the job classes, which call `note`."""
 
     def __init__(self, folder: Path, url: str, app: str, **settings: str) -> None:
-        super().__init__(folder, url)
-        (folder / "shop.py").write_text(NOTES + app)
+        super().__init__(folder, url, NOTES + app)
         self.environment |= settings
         self._store = Store(url)
-
-    def spawn(self, *flags: str) -> subprocess.Popen[bytes]:
-        """Start a worker and do not wait for it."""
-        with (self.folder / f"log{len(self.workers)}").open("wb") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "qik_core.cli", "work", "shop", *flags],
-                env=self.environment,
-                cwd=self.folder,
-                stderr=log,
-            )
-        self.workers.append(worker)
-        return worker
 
     def tell(self, definition: Definition, numbers: Iterable[int]) -> Counter[Code]:
         """Push jobs that take a number, from this process."""

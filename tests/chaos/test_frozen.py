@@ -18,7 +18,7 @@ from qik_core.results import Code
 from qik_core.store import recovery
 from tests.chaos import places
 from tests.chaos.fleet import Fleet, Run
-from tests.integration.test_worker import LEASE, drained
+from tests.integration.shop import LEASE, drained
 from tests.qik_core.engine import Engine, Jobs, held
 from tests.qik_core.engine import drained as drained_
 from tests.qik_core.store.rig import Rig

@@ -19,7 +19,7 @@ from qik_core import Job, registry
 from qik_core.results import Code
 from tests.chaos import places
 from tests.chaos.fleet import Fleet, held_by, sigkill
-from tests.integration.test_worker import drained
+from tests.integration.shop import drained
 from tests.waiting import eventually
 
 EVERY = 1.5  # seconds between two kills

@@ -11,18 +11,12 @@ import redis
 from qik_core.definition import Definition
 from qik_core.results import Code
 from qik_core.store import Chunk, Origin, Store
-from tests.integration.test_worker import Shop
+from tests.integration.shop import NOTES, Shop
 
-APP = """
-import os, random, time
-from pathlib import Path
-from qik_core import Job
-
-HERE = Path(__file__).parent
-
-def note(event, n):
-    with open(HERE / "notes", "a") as file:
-        file.write(f"{event} {n} {os.getpid()} {time.monotonic()}\\n")
+APP = (
+    NOTES
+    + """
+import random
 
 class Row(Job, unique_for=600, retry=3):
     '''Holds a file of its key while it runs: the file system is the judge of overlaps.'''
@@ -44,6 +38,7 @@ class Row(Job, unique_for=600, retry=3):
         mine.unlink(missing_ok=True)
         note("end", n)
 """
+)
 
 # What may stay when nothing is left to do: totals, the epoch with its locks, names, and what a TTL ends.
 _STAYS = (b"stat:", b"qik:n:", b"qik:counts", b"qik:epoch", b"queues", b"qik:sent:", b"qik:roll")
@@ -54,8 +49,7 @@ class Rows(Shop):
     """A shop whose jobs are `Row`, with pushes from this process: at once, without a start of Python."""
 
     def __init__(self, folder: Path, url: str, definition: Definition) -> None:
-        super().__init__(folder, url)
-        (folder / "shop.py").write_text(APP)
+        super().__init__(folder, url, APP)
         self._store = Store(url)
         self._definition = definition
 

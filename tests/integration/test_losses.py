@@ -15,7 +15,7 @@ from qik_core.passes import Passes
 from qik_core.results import Code
 from qik_core.store import Store
 from tests.integration.rows import Rows, left, locks
-from tests.integration.test_worker import HEARTBEAT, LEASE, drained
+from tests.integration.shop import HEARTBEAT, LEASE, drained
 from tests.waiting import eventually, never
 
 HOLD = HEARTBEAT + 1

@@ -5,27 +5,18 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from tests.integration.test_worker import Shop
+from tests.integration.shop import NOTES, Shop
 from tests.waiting import eventually
 
-APP = """
-import os, time
-from pathlib import Path
+APP = (
+    NOTES
+    + """
 from typing import Any
-from qik_core import Job
-
-HERE = Path(__file__).parent
-
-def note(event, n):
-    with open(HERE / "notes", "a") as file:
-        file.write(f"{event} {n} {os.getpid()} {time.monotonic()}\\n")
 
 class Number(Job):
     def perform(self, n: int) -> None:
@@ -43,6 +34,7 @@ class Exits(Job, retry=3):
     def perform(self, n: int) -> None:
         raise SystemExit(9)
 """
+)
 
 LAST = 4711
 
@@ -116,14 +108,6 @@ RUNS = {
     "spaces": b' \n{ "args" : [ 1 ] , "class" : "Number" } \n',
     "twice": b'{"class":"Gone","class":"Number","args":[2],"args":[1]}',
 }
-
-
-@pytest.fixture
-def shop(tmp_path: Path, redis_url: str) -> Iterator[Shop]:
-    shop = Shop(tmp_path, redis_url)
-    (tmp_path / "shop.py").write_text(APP)
-    yield shop
-    shop.close()
 
 
 def put(raw: redis.Redis, payloads: list[bytes]) -> None:

@@ -9,26 +9,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.test_worker import LEASE, SHUTDOWN, Shop, drained
+from tests.integration.shop import LEASE, NOTES, SHUTDOWN, Shop, drained
 from tests.waiting import eventually
 
-APP = """
-import asyncio, os, signal, socket, sys, threading, time
-from pathlib import Path
-from qik_core import Job
-
-HERE = Path(__file__).parent
-
-def note(event, n):
-    with open(HERE / "notes", "a") as file:
-        file.write(f"{event} {n} {os.getpid()} {time.monotonic()}\\n")
+APP = (
+    NOTES
+    + """
+import asyncio, signal, socket, sys, threading
 
 class OwnBase(BaseException):
     pass
@@ -103,6 +95,7 @@ class Misbehaves(Job, retry=3):
         globals()[what]()
         note("end", 0)
 """
+)
 LONG = """
 class Long(Job, unique_for=1, retry=3):
     def perform(self, n: int) -> None:
@@ -122,14 +115,6 @@ HARMLESS = (
     "replaces_output",
     "changes_the_environment",
 )
-
-
-@pytest.fixture
-def shop(tmp_path: Path, redis_url: str) -> Iterator[Shop]:
-    shop = Shop(tmp_path, redis_url)
-    (tmp_path / "shop.py").write_text(APP)
-    yield shop
-    shop.close()
 
 
 def run(shop: Shop, code: str) -> None:

@@ -8,27 +8,20 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.test_worker import SHUTDOWN, Shop, drained
+from tests.integration.shop import NOTES, SHUTDOWN, Shop, drained
 from tests.waiting import alive, eventually, never
 
-APP = """
-import logging, os, time
-from pathlib import Path
-from qik_core import Job
+APP = (
+    NOTES
+    + """
+import logging
 from qik_core.hooks import Event, on
 
-HERE = Path(__file__).parent
 log = logging.getLogger("shop.billing")
-
-def note(event, n):
-    with open(HERE / "notes", "a") as file:
-        file.write(f"{event} {n} {os.getpid()} {time.monotonic()}\\n")
 
 for each in Event:
     on(each)(lambda each=each: note(each.value, 0))
@@ -69,15 +62,8 @@ class Awaits(Job):
         await asyncio.sleep(30)
         note("end", n)
 """
+)
 CAPSULES = '{"slow": {"queues": ["reports,2"], "concurrency": 2}}'
-
-
-@pytest.fixture
-def shop(tmp_path: Path, redis_url: str) -> Iterator[Shop]:
-    shop = Shop(tmp_path, redis_url)
-    (tmp_path / "shop.py").write_text(APP)
-    yield shop
-    shop.close()
 
 
 def add(shop: Shop, code: str) -> None:
