@@ -18,7 +18,7 @@ from qik_core.findings import COLOURS, matters
 from qik_core.middleware import name_of
 from qik_core.settings import Settings, current
 from qik_core.store.inspection import Facts, inspect
-from qik_core.store.link import Link
+from qik_core.store.link import Link, Links
 from qik_core.store.overview import overview
 
 
@@ -53,15 +53,16 @@ def status(redis_url: str | None, *, as_json: bool) -> None:
     """Print queues with their sizes, processes and the epoch."""
     settings = base.load_settings(redis_url=redis_url)
     seen = base.within(
-        base.ANSWER, lambda: overview(Link(settings.redis)), settings.masked()["redis"]
+        base.ANSWER, lambda: overview(Links(settings.redis)), settings.masked()["redis"]
     )
     if as_json:
         click.echo(json.dumps(seen, indent=2))
         return
     queues = [
-        (name, f"{size['queued']:,}", f"{size['later']:,}") for name, size in seen["queues"].items()
+        (name, f"{size['queued']:,}", f"{size['later']:,}", "paused" if size["paused"] else "")
+        for name, size in seen["queues"].items()
     ]
-    base.table(("queue", "queued", "later"), queues)
+    base.table(("queue", "queued", "later", ""), queues)
     base.table(
         ("process", "working on"),
         [(each["identity"], str(each["working"])) for each in seen["processes"]],
@@ -151,7 +152,7 @@ def _print_report(findings: list[Finding], report: dict[str, Any]) -> None:
     )
     click.echo(f"settings           {origins or 'all defaults'}")
     click.echo(f"app                {report['app'] or 'none named'}, {len(report['jobs'])} jobs")
-    click.echo("nothing is wrong" if not findings else f"{len(findings)} findings")
+    click.echo(f"{len(findings)} found" if findings else "nothing is wrong")
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Final
 from qik_core.store import keys
 from qik_core.store.cursors import keys_like
 from qik_core.store.exchange import Fetched
-from qik_core.store.link import Arg, Link
+from qik_core.store.link import Arg, Link, Links
 from qik_core.store.store import Candidate
 from qik_core.store.worker import read_jobs
 
@@ -119,7 +119,7 @@ def _identity(key: bytes) -> str:
     return ""
 
 
-def tally(link: Link) -> Mapping[str, int]:
+def tally(link: Link | Links) -> Mapping[str, int]:
     """Return what was counted: superseded, malformed, deleted by hand, locks without a job."""
     pairs = link.call("HGETALL", keys.COUNTS)
     return {name.decode(): int(value) for name, value in zip(pairs[::2], pairs[1::2], strict=True)}

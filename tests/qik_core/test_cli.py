@@ -220,6 +220,9 @@ def test_status_shows_queues_with_their_sizes(qik: Qik, redis_url: str) -> None:
     text = qik("status", REDIS_URL=redis_url).stdout
     assert "billing  3" in text
     assert "dead 0" in text
+    assert "paused" not in text
+    qik("pause", "billing", REDIS_URL=redis_url)
+    assert "paused" in qik("status", REDIS_URL=redis_url).stdout
     assert "epoch " in text
 
 
