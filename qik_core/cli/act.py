@@ -13,10 +13,9 @@ from qik_core.api import Cancelled, ProcessSet, Queue, Signal
 from qik_core.api import cancel as cancel_job
 from qik_core.cli import base
 from qik_core.cli.group import FINDING, UNSAFE
+from qik_core.client import open_store
 from qik_core.options import did_you_mean
 from qik_core.store import Store
-
-"""Exit code: unsafe without a word from a person."""
 
 _SAID: Final = {
     Cancelled.REMOVED: "removed: it was waiting, and its lock is free",
@@ -124,8 +123,7 @@ def _ask_about_all(signal: Signal, count: int) -> None:
 
 
 def _store(redis_url: str | None) -> Store:
-    settings = base.load_settings(redis_url=redis_url)
-    return Store(settings.redis)
+    return open_store(base.load_settings(redis_url=redis_url))
 
 
 def _say(report: Mapping[str, object], text: str, *, as_json: bool) -> None:

@@ -60,19 +60,14 @@ def enqueue(
 
 def _push(settings: Settings, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> Push:
     """Push a job of the application. What the application configures itself holds, as in its own processes."""
-    from qik_core import registry
-    from qik_core.client import Client
+    from qik_core import client, registry
     from qik_core.options import did_you_mean
-    from qik_core.settings import current
-    from qik_core.store import Store
 
     app = settings.app or ""
     application.load(app)
     if registry.find(name) is None:
         raise UnknownJob(f"{app} defines no job {name!r}{did_you_mean(name, registry.names())}")
-    settings = current()
-    store = Store(settings.redis, milliseconds=settings.wire == "sidekiq8")
-    return Client(store, settings).push(name, args, **options)
+    return client.push(name, args, **options)
 
 
 def _json_argument(number: int, text: str) -> Any:
