@@ -44,6 +44,9 @@ class JobSet:
         self.location = location
         self._records = Records(store or current_client().store)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.location.key.decode()}>"
+
     @property
     def size(self) -> int:
         """How many jobs there are."""

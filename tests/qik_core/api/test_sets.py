@@ -188,3 +188,8 @@ def test_a_full_redis_lets_people_delete_retry_and_bury(rig: Rig) -> None:
         assert Queue(store=rig.store).pause()
     finally:
         rig.raw.config_set("maxmemory", 0)
+
+
+def test_a_place_is_printed_by_the_key_that_it_is(rig: Rig) -> None:
+    assert repr(Queue("billing", rig.store)) == "<Queue queue:billing>"
+    assert repr(RetrySet(rig.store)) == "<RetrySet retry>"
