@@ -53,3 +53,9 @@ def alive(pid: int) -> bool:
         )
         state = told.stdout.strip()[:1] or "X"
     return state not in "ZX"
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Return the lines of a file that others still write; the last one may be half written, and is left for later."""
+    text = path.read_text() if path.exists() else ""
+    return text[: text.rfind("\n") + 1].splitlines()

@@ -20,7 +20,7 @@ from qik_core.definition import Definition
 from qik_core.results import Code
 from qik_core.store import Chunk, Store
 from tests.integration.shop import Shop
-from tests.waiting import alive, eventually
+from tests.waiting import alive, eventually, whole_lines
 
 NOTES = """
 import os, random, time
@@ -82,11 +82,7 @@ class Fleet(Shop):
 
     def evidence(self) -> list[Run]:
         """Return every line of every process."""
-        lines = [
-            line.split()
-            for path in self.folder.glob("notes-*")
-            for line in path.read_text().splitlines()
-        ]
+        lines = [line.split() for path in self.folder.glob("notes-*") for line in whole_lines(path)]
         return [Run(event, int(n), int(pid), float(at)) for event, n, pid, at in lines]
 
     def counted(self, event: str) -> Counter[int]:

@@ -15,7 +15,7 @@ import redis
 
 from qik_core import cli
 from qik_core.store import Store
-from tests.waiting import eventually
+from tests.waiting import eventually, whole_lines
 
 ROOT = str(Path(cli.__file__).parents[2])
 HEARTBEAT, LEASE, SHUTDOWN = 0.5, 3.0, 2.5
@@ -77,8 +77,7 @@ class Shop:
 
     def notes(self, event: str) -> list[tuple[int, int, float]]:
         """Return (number, process id, monotonic seconds) of each such note."""
-        path = self.folder / "notes"
-        lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        lines = [line.split() for line in whole_lines(self.folder / "notes")]
         return [(int(n), int(pid), float(at)) for kind, n, pid, at in lines if kind == event]
 
     def runs(self, event: str) -> Counter[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qik_core import parent as parent_module
+from tests.waiting import whole_lines
 
 PARENT = str(Path(parent_module.__file__).resolve())
 ROOT = str(Path(PARENT).parent.parent)
@@ -120,16 +121,14 @@ class Worker:
 
     def events(self, what: str) -> list[list[str]]:
         """Return [time, index, pid] of each event of a kind."""
-        path = self.folder / "events"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = whole_lines(self.folder / "events")
         return [line.split()[:3] for line in lines if line.split()[3] == what]
 
     def pids(self, what: str) -> list[int]:
         return [int(event[2]) for event in self.events(what)]
 
     def helped(self) -> list[list[Any]]:
-        path = self.folder / "helped"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in whole_lines(self.folder / "helped")]
 
     def said(self) -> str:
         return (self.folder / "stderr").read_text()

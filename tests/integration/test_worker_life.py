@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.shop import NOTES, SHUTDOWN, Shop, drained
-from tests.waiting import alive, eventually, never
+from tests.waiting import alive, eventually, never, whole_lines
 
 APP = (
     NOTES
@@ -74,8 +74,7 @@ def add(shop: Shop, code: str) -> None:
 
 def events(shop: Shop) -> list[str]:
     """Return what was noted, each kind once, in the order of its first time."""
-    path = shop.folder / "notes"
-    return list(dict.fromkeys(line.split()[0] for line in path.read_text().splitlines()))
+    return list(dict.fromkeys(line.split()[0] for line in whole_lines(shop.folder / "notes")))
 
 
 def identity(raw: Any) -> bytes:

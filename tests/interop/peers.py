@@ -22,7 +22,7 @@ from qik_core import settings
 from qik_core.results import Push, Refused
 from qik_core.store import Store
 from tests import servers
-from tests.waiting import eventually
+from tests.waiting import eventually, whole_lines
 
 HERE: Final = Path(__file__).parent
 PEER: Final = HERE / "peer"
@@ -148,9 +148,7 @@ class Shop:
 
     def notes(self, event: str = "ran", who: str = "") -> list[dict[str, Any]]:
         """Return the notes of one event, in order; of one language, or both."""
-        path = self.folder / "notes"
-        lines = path.read_text().splitlines() if path.exists() else []
-        notes = [json.loads(line) for line in lines if line.endswith("}")]
+        notes = [json.loads(line) for line in whole_lines(self.folder / "notes")]
         return [each for each in notes if each["event"] == event and who in ("", each["who"])]
 
     def ran(self, who: str = "") -> Counter[str]:

@@ -303,7 +303,7 @@ def test_an_application_that_only_pushes_loads_no_more_than_it_needs() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    assert done.stdout == "['qik_core']\n[]\n"
+    assert done.stdout == "['qik_core', 'qik_core.lazy']\n[]\n"
 
 
 # --- times of a bulk -----------------------------------------------------------------------------

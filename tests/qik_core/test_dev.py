@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from qik_core import dev as dev_module
-from tests.waiting import alive, eventually
+from tests.waiting import alive, eventually, whole_lines
 
 ROOT = str(Path(dev_module.__file__).parent.parent)
 
@@ -72,10 +72,7 @@ class Dev:
 
     def notes(self) -> list[list[str]]:
         """Return [service, pid, what it noted]."""
-        path = self.folder / "notes"
-        return (
-            [line.split(" ", 2) for line in path.read_text().splitlines()] if path.exists() else []
-        )
+        return [line.split(" ", 2) for line in whole_lines(self.folder / "notes")]
 
     def began(self, name: str) -> dict[str, str]:
         def told() -> dict[str, str]:
