@@ -12,12 +12,18 @@ from qik_core import commits
 from qik_core.lazy import exports
 
 if TYPE_CHECKING:
-    from reconciler.definition import Options as Options
-    from reconciler.definition import Reconciler as Reconciler
+    from reconciler.declaration import Reconciler as Reconciler
     from reconciler.errors import NotMigrated as NotMigrated
     from reconciler.errors import ReconcilerError as ReconcilerError
     from reconciler.errors import SqlUnavailable as SqlUnavailable
     from reconciler.errors import UnknownReconciler as UnknownReconciler
+    from reconciler.options import Backpressure as Backpressure
+    from reconciler.options import Fair as Fair
+    from reconciler.options import Freshness as Freshness
+    from reconciler.options import Guard as Guard
+    from reconciler.options import Options as Options
+    from reconciler.options import Quarantine as Quarantine
+    from reconciler.options import Shards as Shards
     from reconciler.pending import Pending as Pending
     from reconciler.pending import derive as derive
     from reconciler.report import Outcome as Outcome
@@ -26,7 +32,16 @@ if TYPE_CHECKING:
     from reconciler.tables import include_object as include_object
 
 _HOMES = {
-    "definition": ("Options", "Reconciler"),
+    "declaration": ("Reconciler",),
+    "options": (
+        "Backpressure",
+        "Fair",
+        "Freshness",
+        "Guard",
+        "Options",
+        "Quarantine",
+        "Shards",
+    ),
     "pending": ("Pending", "derive"),
     "errors": ("NotMigrated", "ReconcilerError", "SqlUnavailable", "UnknownReconciler"),
     "report": ("Outcome", "Report"),

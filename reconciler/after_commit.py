@@ -21,7 +21,7 @@ from sqlalchemy.util import concurrency
 from qik_core import commits
 from qik_core.commits import Deferred
 from qik_core.errors import ArgumentError
-from reconciler import definition
+from reconciler import registry
 
 _KEY: Final = "qik.after_commit"
 Pushes = list[Deferred[Any]]
@@ -92,7 +92,7 @@ def take(session: object) -> Pushes:
 
 def is_reconciled(job: str) -> bool:
     """Whether a reconciler of the imported modules will tell this job's rows again."""
-    return any(each.facts.name == job for each in definition.everything())
+    return any(each.facts.name == job for each in registry.everything())
 
 
 def session_of(given: object) -> Session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qik_core import application
 from qik_core.errors import SettingsError
-from reconciler import definition
+from reconciler import registry
 from reconciler.definition import Definition
 
 
@@ -15,7 +15,7 @@ def reconcilers(app: str) -> list[Definition]:
         SettingsError: it cannot be imported, or defines no reconciler.
     """
     application.load(app)
-    found = definition.everything()
+    found = registry.everything()
     if not found:
         raise SettingsError(
             f"app {app!r} defines no reconciler: import the modules with your `class X(Reconciler, …)` in it"

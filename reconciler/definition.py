@@ -1,57 +1,36 @@
-"""What an application writes: a class that says which rows want which job, how often, and how it is told.
+"""A reconciler, checked: what its query and its keywords come to. Read `define` first.
 
-    class OpenInvoices(Reconciler, every=timedelta(minutes=1), jitter=timedelta(seconds=30)):
-        pending = derive(ChargeInvoice, select(Invoice.id).where(Invoice.status == "open"))
-
-Everything that can be wrong with it is said when the class is defined.
+Everything that can be wrong is said when the class is defined.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from threading import Lock
-from typing import Any, ClassVar, Final, Required, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, Final, TypeVar
 
-from reconciler.errors import Rule, UnknownReconciler, broken
+from reconciler.errors import Rule, broken
 from reconciler.jobs import JobFacts, facts
+from reconciler.options import (
+    LARGEST_BATCH,
+    Backpressure,
+    Fair,
+    Freshness,
+    Guard,
+    Options,
+    Quarantine,
+    Shards,
+    seconds,
+)
 from reconciler.pending import Pending
 from reconciler.shape import Shape, shape
 
-Duration: TypeAlias = timedelta | float
-"""A timedelta, or seconds."""
+T = TypeVar("T")
 
-LARGEST_BATCH: Final = 1_000
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,99}", re.ASCII)
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
-
-
-class Options(TypedDict, total=False):
-    """The class keywords of a reconciler."""
-
-    every: Required[Duration]
-    """Between the beginnings of two passes."""
-    jitter: Duration
-    """Told jobs become due within so long, each at an instant of its own. 0 by default."""
-    min_age: Duration
-    """Rows younger than this are left to their own push. Needs `age=`; then 30 s by default."""
-    batch_size: int
-    """Rows of a page. 1,000 by default and at most."""
-    database: str
-    """Where the rows live; `default` by default."""
-    queue: str
-    """A queue of the passes' own; the job's by default."""
-    name: str
-    """The class's name by default."""
-    budget: Duration
-    """A pass ends after so long and the next one goes on where it stood. 10 minutes by default."""
-    statement_timeout: Duration
-    """A page may take so long, then it is tried again at half the size. 10 s by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +49,20 @@ class Definition:
     queue: str | None
     budget: float
     statement_timeout: float
+    backpressure: Backpressure
+    quarantine: Quarantine
+    fair: Fair | None
+    freshness: Freshness | None
+    shards: Shards | None
+    guard: Guard | None
+    recheck: bool
+    expect_progress: bool
+    edges: bool
+    shadow: bool
     origin: tuple[str, str]
     """File and qualified name, to tell a clash of names from a reload."""
+    shard: str = ""
+    """Which of the shards this one reads; empty for a reconciler without."""
 
     @property
     def queues(self) -> list[str]:
@@ -79,25 +70,15 @@ class Definition:
         return sorted({self.facts.queue, self.queue or self.facts.queue})
 
 
-class Reconciler:
-    """The base of reconcilers. `pending = derive(...)` says which rows want which job; the keywords are `Options`.
-
-    Raises:
-        DefinitionError: at definition; names the class, the rule and the remedy.
-    """
-
-    definition: ClassVar[Definition]
-
-    def __init_subclass__(cls, **options: Unpack[Options]) -> None:
-        super().__init_subclass__()
-        cls.definition = _define(cls, dict(options))
-        register(cls.definition)
-
-
 # --- the checks -------------------------------------------------------------------------------
 
 
-def _define(cls: type[Reconciler], given: Mapping[str, Any]) -> Definition:
+def define(cls: type[Any], given: Mapping[str, Any]) -> Definition:
+    """Return the definition of a class with its keywords.
+
+    Raises:
+        DefinitionError: names the class, the rule and the remedy.
+    """
     owner = cls.__qualname__
     for option in given:
         if option not in Options.__annotations__:
@@ -123,16 +104,24 @@ def _define(cls: type[Reconciler], given: Mapping[str, Any]) -> Definition:
         job=pending.job,
         facts=job,
         shape=shape(owner, pending, job),
-        every=_seconds(owner, "every", given.get("every")),
-        jitter=_seconds(owner, "jitter", given.get("jitter", 0.0)),
+        every=seconds(owner, "every", given.get("every"), Rule.EVERY),
+        jitter=seconds(owner, "jitter", given.get("jitter", 0.0)),
         min_age=_min_age(owner, pending, given),
         batch_size=_batch_size(owner, given.get("batch_size", LARGEST_BATCH)),
         database=given.get("database", "default"),
         queue=_queue(owner, given.get("queue")),
-        budget=_seconds(owner, "budget", given.get("budget", 600.0)),
-        statement_timeout=_seconds(
-            owner, "statement_timeout", given.get("statement_timeout", 10.0)
-        ),
+        budget=seconds(owner, "budget", given.get("budget", 600.0)),
+        statement_timeout=seconds(owner, "statement_timeout", given.get("statement_timeout", 10.0)),
+        backpressure=_typed(owner, given, "backpressure", Backpressure) or Backpressure(),
+        quarantine=_typed(owner, given, "quarantine", Quarantine) or Quarantine(),
+        fair=_typed(owner, given, "fair", Fair),
+        freshness=_typed(owner, given, "freshness", Freshness),
+        shards=_typed(owner, given, "shards", Shards),
+        guard=_typed(owner, given, "guard", Guard),
+        recheck=_switch(owner, given, "recheck", default=True),
+        expect_progress=_switch(owner, given, "expect_progress", default=True),
+        edges=_switch(owner, given, "edges", default=False),
+        shadow=_switch(owner, given, "shadow", default=False),
         origin=(_file(cls), f"{cls.__module__}.{owner}"),
     )
     _check_times(owner, made)
@@ -195,31 +184,34 @@ def _min_age(owner: str, pending: Pending[Any], given: Mapping[str, Any]) -> flo
     has_age = pending.columns.get("age") is not None
     if "min_age" not in given:
         return 30.0 if has_age else 0.0
-    seconds = _seconds(owner, "min_age", given["min_age"])
-    if seconds and not has_age:
+    least = seconds(owner, "min_age", given["min_age"])
+    if least and not has_age:
         raise broken(
             owner,
             Rule.MIN_AGE,
-            f"min_age is {seconds:g} s, and nothing says how old a row is",
+            f"min_age is {least:g} s, and nothing says how old a row is",
             "Say when a row became pending: derive(..., age=Invoice.updated_at)",
         )
-    return seconds
+    return least
 
 
-def _seconds(owner: str, option: str, value: object) -> float:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if (
-        type(value) not in (int, float)
-        or not 0 <= cast("float", value) < timedelta.max.total_seconds()
-    ):
+def _typed(owner: str, given: Mapping[str, Any], option: str, kind: type[T]) -> T | None:
+    value = given.get(option)
+    if value is not None and not isinstance(value, kind):
         raise broken(
             owner,
-            Rule.EVERY if option == "every" else Rule.OPTION,
-            f"{option} is missing" if value is None else f"{option} is {value!r:.80}",
-            f"Use a timedelta or a number of seconds: {option}=timedelta(minutes=1)",
+            Rule.OPTION,
+            f"{option} is {value!r:.80}",
+            f"Use {option}={kind.__name__}(...), from reconciler import {kind.__name__}",
         )
-    return float(cast("float", value))
+    return value
+
+
+def _switch(owner: str, given: Mapping[str, Any], option: str, *, default: bool) -> bool:
+    value = given.get(option, default)
+    if type(value) is not bool:
+        raise broken(owner, Rule.OPTION, f"{option} is {value!r:.80}", "Use True or False")
+    return value
 
 
 def _batch_size(owner: str, value: object) -> int:
@@ -254,65 +246,3 @@ def _file(cls: type) -> str:
         return inspect.getfile(cls)
     except (TypeError, OSError):
         return cls.__module__
-
-
-# --- names to definitions -----------------------------------------------------------------------
-
-_lock = Lock()
-_definitions: dict[str, Definition] = {}
-
-
-def register(definition: Definition) -> None:
-    """Make a reconciler known by its name. Defining the same class again replaces it.
-
-    Raises:
-        DefinitionError: another class has the name.
-    """
-    with _lock:
-        there = _definitions.get(definition.name)
-        if there is not None and there.origin != definition.origin:
-            raise broken(
-                definition.origin[1],
-                Rule.NAME_CLASH,
-                f"two reconcilers are called {definition.name!r}: {there.origin[1]} in {there.origin[0]} "
-                f"and {definition.origin[1]} in {definition.origin[0]}",
-                "Give one of them another name: name='billing.OpenInvoices'",
-            )
-        _definitions[definition.name] = definition
-
-
-def find(name: str) -> Definition:
-    """Return the reconciler of this name.
-
-    Raises:
-        UnknownReconciler: no imported module defines it.
-    """
-    with _lock:
-        if name in _definitions:
-            return _definitions[name]
-        known = sorted(_definitions)
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise UnknownReconciler(
-        f"no reconciler is called {name!r}{meant}; there are: {', '.join(known) or 'none'}. "
-        "Is the module that defines it imported by your app?"
-    )
-
-
-def everything() -> list[Definition]:
-    """Return all reconcilers of the imported modules, by name."""
-    with _lock:
-        return [_definitions[name] for name in sorted(_definitions)]
-
-
-@contextmanager
-def scope() -> Iterator[None]:
-    """Forget at the end whatever was defined inside: for tests that define reconcilers of their own."""
-    with _lock:
-        before = dict(_definitions)
-    try:
-        yield
-    finally:
-        with _lock:
-            _definitions.clear()
-            _definitions.update(before)

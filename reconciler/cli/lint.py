@@ -15,11 +15,11 @@ from qik_core.findings import COLOURS, matters
 from qik_core.settings import current
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
-from reconciler.definition import everything
 from reconciler.engines import HOME
 from reconciler.errors import NotMigrated, SqlUnavailable
 from reconciler.lint import Answers, Finding, Seen, ask, ordered
 from reconciler.lint import lint as examine
+from reconciler.registry import everything
 from reconciler.status import Standing, standings
 
 

@@ -12,12 +12,12 @@ from qik_core.cli.group import FINDING
 from qik_core.errors import StoreUnavailable
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
-from reconciler.definition import find
 from reconciler.engines import HOME
 from reconciler.errors import SqlUnavailable
 from reconciler.explain import Explained
 from reconciler.plan import LIMIT, ROWS, Means, Plan, lease_of
 from reconciler.plan import plan as make
+from reconciler.registry import find
 from reconciler.status import Standing, standings
 
 Lease = dict[str, Any] | None

@@ -92,7 +92,7 @@ def pass_(
     """Run one pass of the reconciler NAME now, whoever holds its lease: the locks make that harmless."""
     settings = base.load_settings(app=app, database_url=database_url, redis_url=redis_url)
     base.reconcilers(settings, "pass NAME --app")
-    from reconciler.definition import find
+    from reconciler.registry import find
     from reconciler.report import Outcome
 
     found = find(name)

@@ -12,7 +12,8 @@ from qik_core import client, hooks, registry, settings
 from qik_core.passes import Passes
 from qik_core.settings import Settings
 from qik_core.store import Store
-from reconciler import definition, migrate
+from reconciler import migrate
+from reconciler import registry as reconcilers
 from reconciler.engines import Engines
 from reconciler.ledger import Ledger
 from reconciler.passes import Tools
@@ -23,7 +24,7 @@ from tests.reconciler.shop import Base
 @pytest.fixture(autouse=True)
 def _own_definitions() -> Iterator[None]:
     """Let each test define jobs and reconcilers of its own."""
-    with registry.scope(), definition.scope():
+    with registry.scope(), reconcilers.scope():
         yield
 
 

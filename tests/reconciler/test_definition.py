@@ -10,7 +10,7 @@ from sqlalchemy import func, select, union
 from qik_core import Job, job
 from qik_core.errors import DefinitionError
 from reconciler import Reconciler, UnknownReconciler, derive
-from reconciler.definition import everything, find
+from reconciler.registry import everything, find
 from tests.reconciler.shop import Item, Member, items
 
 PENDING = select(Item.id).where(Item.state == "pending")
@@ -67,7 +67,7 @@ def define(pending: Any, **options: Any) -> Any:
         ({"queue": "no spaces"}, "option", "A-Z"),
         ({"name": "no spaces"}, "name", "A-Z"),
         ({"name": ""}, "name", "A-Z"),
-        ({"evry": 5}, "option", "There are: batch_size"),
+        ({"evry": 5}, "option", "There are: backpressure"),
         ({"statement_timeout": 0}, "option", "more than 0"),
         ({"budget": 0}, "option", "more than 0"),
     ],

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, create_engine, select
 
 from qik_core import Job, application, registry
 from qik_core.findings import Severity
-from reconciler import Reconciler, definition, derive
+from reconciler import Reconciler, derive
+from reconciler import registry as reconcilers
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
 from reconciler.lint import Check, Finding, Seen, ask, lint, missing_timeouts, span_of
@@ -33,8 +34,8 @@ PENDING = select(Item.id).where(Item.state == "pending")
 def found(standings: Iterable[Standing] = ()) -> list[Finding]:
     """Return what lint finds in what this test has defined."""
     jobs = [each for each in application.jobs() if each.origin[0] in OWN]
-    reconcilers = [each for each in definition.everything() if each.origin[0] in OWN]
-    return lint(Seen(jobs, reconcilers, tuple(standings)))
+    found = [each for each in reconcilers.everything() if each.origin[0] in OWN]
+    return lint(Seen(jobs, found, tuple(standings)))
 
 
 def checks(findings: Iterable[Finding], severity: Severity | None = None) -> set[Check]:
@@ -141,7 +142,7 @@ def test_every_finding_is_planted_and_has_its_row_in_the_reference() -> None:
     assert set(PLANTED) | OF_DATABASES == set(Check)
     assert set(rows) == {str(each) for each in Check}
     for check, plant in PLANTED.items():
-        with registry.scope(), definition.scope():
+        with registry.scope(), reconcilers.scope():
             plant()
             (severity,) = {each.severity for each in found() if each.check is check}
         assert rows[check] == severity

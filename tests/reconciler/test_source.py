@@ -13,7 +13,8 @@ from sqlalchemy import REAL, Column, Engine, Float, Integer, MetaData, Table, fu
 
 from qik_core import Job, registry
 from qik_core.errors import DefinitionError
-from reconciler import Reconciler, definition, derive
+from reconciler import Reconciler, derive
+from reconciler import registry as reconcilers
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.source import Source, behind, read_position, write_position
@@ -177,6 +178,6 @@ def test_an_order_by_a_float_of_four_bytes_is_refused_by_postgresql_too(postgres
 
     with pytest.raises(DefinitionError, match=r"score is a FLOAT of 4 bytes"):
         Source(items(select(table.c.id), order_by=table.c.score), engine, 0.0)
-    with registry.scope(), definition.scope():
+    with registry.scope(), reconcilers.scope():
         Source(items(select(table.c.id), order_by=table.c.weight), engine, 0.0)
     engine.dispose()

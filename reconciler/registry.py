@@ -1,0 +1,71 @@
+"""Names to reconcilers: everything that the imported modules define."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Final
+
+from reconciler.definition import Definition
+from reconciler.errors import Rule, UnknownReconciler, broken
+
+_lock: Final = Lock()
+_definitions: Final[dict[str, Definition]] = {}
+
+
+def register(definition: Definition) -> None:
+    """Make a reconciler known by its name. Defining the same class again replaces it.
+
+    Raises:
+        DefinitionError: another class has the name.
+    """
+    with _lock:
+        there = _definitions.get(definition.name)
+        if there is not None and there.origin != definition.origin:
+            raise broken(
+                definition.origin[1],
+                Rule.NAME_CLASH,
+                f"two reconcilers are called {definition.name!r}: {there.origin[1]} in {there.origin[0]} "
+                f"and {definition.origin[1]} in {definition.origin[0]}",
+                "Give one of them another name: name='billing.OpenInvoices'",
+            )
+        _definitions[definition.name] = definition
+
+
+def find(name: str) -> Definition:
+    """Return the reconciler of this name.
+
+    Raises:
+        UnknownReconciler: no imported module defines it.
+    """
+    with _lock:
+        if name in _definitions:
+            return _definitions[name]
+        known = sorted(_definitions)
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise UnknownReconciler(
+        f"no reconciler is called {name!r}{meant}; there are: {', '.join(known) or 'none'}. "
+        "Is the module that defines it imported by your app?"
+    )
+
+
+def everything() -> list[Definition]:
+    """Return all reconcilers of the imported modules, by name."""
+    with _lock:
+        return [_definitions[name] for name in sorted(_definitions)]
+
+
+@contextmanager
+def scope() -> Iterator[None]:
+    """Forget at the end whatever was defined inside: for tests that define reconcilers of their own."""
+    with _lock:
+        before = dict(_definitions)
+    try:
+        yield
+    finally:
+        with _lock:
+            _definitions.clear()
+            _definitions.update(before)
