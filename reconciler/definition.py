@@ -112,16 +112,7 @@ def define(cls: type[Any], given: Mapping[str, Any]) -> Definition:
         queue=_queue(owner, given.get("queue")),
         budget=seconds(owner, "budget", given.get("budget", 600.0)),
         statement_timeout=seconds(owner, "statement_timeout", given.get("statement_timeout", 10.0)),
-        backpressure=_typed(owner, given, "backpressure", Backpressure) or Backpressure(),
-        quarantine=_typed(owner, given, "quarantine", Quarantine) or Quarantine(),
-        fair=_typed(owner, given, "fair", Fair),
-        freshness=_typed(owner, given, "freshness", Freshness),
-        shards=_typed(owner, given, "shards", Shards),
-        guard=_typed(owner, given, "guard", Guard),
-        recheck=_switch(owner, given, "recheck", default=True),
-        expect_progress=_switch(owner, given, "expect_progress", default=True),
-        edges=_switch(owner, given, "edges", default=False),
-        shadow=_switch(owner, given, "shadow", default=False),
+        **_values(owner, given),
         origin=(_file(cls), f"{cls.__module__}.{owner}"),
     )
     _check_times(owner, made)
@@ -193,6 +184,22 @@ def _min_age(owner: str, pending: Pending[Any], given: Mapping[str, Any]) -> flo
             "Say when a row became pending: derive(..., age=Invoice.updated_at)",
         )
     return least
+
+
+def _values(owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that take a value of a class of their own, or True and False."""
+    return {
+        "backpressure": _typed(owner, given, "backpressure", Backpressure) or Backpressure(),
+        "quarantine": _typed(owner, given, "quarantine", Quarantine) or Quarantine(),
+        "fair": _typed(owner, given, "fair", Fair),
+        "freshness": _typed(owner, given, "freshness", Freshness),
+        "shards": _typed(owner, given, "shards", Shards),
+        "guard": _typed(owner, given, "guard", Guard),
+        "recheck": _switch(owner, given, "recheck", default=True),
+        "expect_progress": _switch(owner, given, "expect_progress", default=True),
+        "edges": _switch(owner, given, "edges", default=False),
+        "shadow": _switch(owner, given, "shadow", default=False),
+    }
 
 
 def _typed(owner: str, given: Mapping[str, Any], option: str, kind: type[T]) -> T | None:
