@@ -13,6 +13,8 @@ from reconciler.errors import Rule, UnknownReconciler, broken
 
 _lock: Final = Lock()
 _definitions: Final[dict[str, Definition]] = {}
+_telling: Final[dict[str, tuple[Definition, ...]]] = {}
+"""By job class, for those that have been asked for; forgotten when a definition comes or goes."""
 
 
 def register(definition: Definition) -> None:
@@ -32,6 +34,7 @@ def register(definition: Definition) -> None:
                 "Give one of them another name: name='billing.OpenInvoices'",
             )
         _definitions[definition.name] = definition
+        _telling.clear()
 
 
 def find(name: str) -> Definition:
@@ -58,6 +61,18 @@ def everything() -> list[Definition]:
         return [_definitions[name] for name in sorted(_definitions)]
 
 
+def telling(job: str) -> tuple[Definition, ...]:
+    """Return the reconcilers of a job class, by name; quick enough to be asked for every job."""
+    found = _telling.get(job)
+    if found is None:
+        with _lock:
+            found = tuple(
+                each for _, each in sorted(_definitions.items()) if each.facts.name == job
+            )
+            _telling[job] = found
+    return found
+
+
 @contextmanager
 def scope() -> Iterator[None]:
     """Forget at the end whatever was defined inside: for tests that define reconcilers of their own."""
@@ -69,3 +84,4 @@ def scope() -> Iterator[None]:
         with _lock:
             _definitions.clear()
             _definitions.update(before)
+            _telling.clear()
