@@ -1,4 +1,4 @@
-"""The seam for `reconciler`: which keys are told, push as a pass, look at the epoch, audit, roll.
+"""The seam for `reconciler`: which keys are told, push as a pass, look at the epoch, audit, roll; what waits, what has ended.
 
 A pass is one of the two origins of a push. It neither advances a scheduled duplicate nor marks a running one dirty,
 because it always sees the row of a long job as still pending; and it never adds a second copy, however long the backlog.
@@ -7,18 +7,24 @@ because it always sees the row of a long job as still pending; and it never adds
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qik_core.api.numbers import latency
 from qik_core.client import Answers, Client, open_store
 from qik_core.definition import Definition
 from qik_core.jobs import Job
 from qik_core.plan import Plan
 from qik_core.results import Code
 from qik_core.settings import current
-from qik_core.store import Epoch, Origin, Store, rolls
+from qik_core.store import Epoch, Origin, Store, ended, rolls
+from qik_core.store.ended import ANY_VERSION, Ended, EndedKind
 from qik_core.store.glance import glance
+from qik_core.store.pressure import load_of, orphans
+
+__all__ = ["ANY_VERSION", "Ended", "EndedKind", "Passes", "Pressure", "Told"]
 
 Row = Sequence[Any]
 
@@ -30,6 +36,18 @@ class Told:
     codes: list[Code]
     """One per row, in order."""
     epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How much waits for one queue, and how full Redis is."""
+
+    depth: int
+    """Jobs on the queue, and those of passes that wait for their time."""
+    memory: float
+    """Of the memory that Redis may use, 0 to 1 and above; 0 without a limit, or where this user may not ask."""
+    latency: float
+    """For how many seconds the job that is fetched next has been waiting; 0 for an empty queue."""
 
 
 class Passes:
@@ -44,6 +62,7 @@ class Passes:
             store = open_store(settings)
         self._store = store
         self._client = Client(store, settings)
+        self._read = threading.local()
         self._walker = f"pass:{os.getpid()}:{os.urandom(4).hex()}"
 
     def look(self) -> Epoch:
@@ -105,6 +124,34 @@ class Passes:
             )
         finally:
             links.give(link)
+
+    def pressure(self, queue: str) -> Pressure:
+        """Return how much waits for a queue, and how full Redis is: one round trip, which writes nothing."""
+        load = load_of(self._store.links, queue)
+        memory = load.used / load.limit if load.limit else 0.0
+        return Pressure(load.queued + load.later, memory, latency(queue, load.oldest, load.time))
+
+    def orphans(self, digests: Sequence[bytes], *, forget: bool = False) -> list[bool]:
+        """Say for each key whether a roll of the last hour found its lock without a job; `forget` those: they are counted.
+
+        After a roll that found more than 500,000 of them none is known.
+        """
+        return orphans(self._store.links, digests, forget=forget)
+
+    def ended(self, most: int = 500) -> Sequence[Ended]:
+        """Return records of jobs that have ended badly or for nothing, the oldest first, at most 500; they stay in Redis.
+
+        What cannot be read is removed, counted as `ended_unreadable`, and logged raw.
+        """
+        found = ended.oldest(self._store.links, most)
+        self._read.records = list(found)
+        return list(found.values())
+
+    def forget_ended(self, count: int) -> None:
+        """Remove the oldest `count` records that this thread read last, where another reader has not done so already."""
+        records: list[bytes] = getattr(self._read, "records", [])
+        ended.forget(self._store.links, records[:count])
+        self._read.records = records[count:]
 
 
 def _definition(job: type[Job]) -> Definition:

@@ -63,7 +63,10 @@ class Stats:
         total = numbers.numbers((store or current_client().store).links)
         queues = {
             each.name: QueueStats(
-                each.name, max(each.size, 0), _latency(each, total.time), each.paused
+                each.name,
+                max(each.size, 0),
+                latency(each.name, each.oldest, total.time),
+                each.paused,
             )
             for each in total.queues
         }
@@ -132,10 +135,11 @@ class History:
         )
 
 
-def _latency(queue: numbers.QueueNumbers, now: float) -> float:
-    if queue.oldest.startswith(b"="):
-        where = Location(State.QUEUED, keys.queue(queue.name), queue.name)
-        since = JobRecord.of(queue.oldest[1:], where).enqueued_at
+def latency(queue: str, oldest: bytes, now: float) -> float:
+    """Return for how many seconds a job has waited, given its `enqueued_at`, or behind `=` all of it, as scripts answer."""
+    if oldest.startswith(b"="):
+        where = Location(State.QUEUED, keys.queue(queue), queue)
+        since = JobRecord.of(oldest[1:], where).enqueued_at
     else:
-        since = moment_of(float(queue.oldest))
+        since = moment_of(float(oldest))
     return max(now - since.timestamp(), 0.0) if since else 0.0

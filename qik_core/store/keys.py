@@ -26,6 +26,8 @@ UNIQUE: Final = (
 )
 ALIVE: Final = b"qik:alive"  # zset: identities, score = last beat by the server's clock
 ENDED: Final = b"qik:ended"  # list: records of deaths, crashes, no-progress, for the reconciler
+ENDED_READ: Final = b"qik:ended:read"  # string with TTL: somebody reads that list
+ORPHANS: Final = b"qik:orphans"  # zset: generations, score = until when; + : + generation, hash: locks without a job
 ROLLER: Final = b"qik:roller"  # string with TTL: who walks now
 ROLL: Final = b"qik:roll"  # string with TTL: somebody asks for a roll
 COUNTS: Final = b"qik:counts"  # hash: superseded, malformed, edge_lost …: totals, for people
@@ -137,11 +139,14 @@ _IN_LUA: Final = {
     "cancelled": CANCELLED,
     "counts": COUNTS,
     "dead": DEAD,
+    "ended": ENDED,
+    "ended_read": ENDED_READ,
     "epoch": EPOCH,
     "idle": idle(""),
     "later": later(""),
     "n": counted(b""),
     "never": NEVER,
+    "orphans": ORPHANS,
     "paused": PAUSED,
     "processes": PROCESSES,
     "queue": queue(""),

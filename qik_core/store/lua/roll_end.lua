@@ -1,4 +1,5 @@
--- roll_end: when everybody has beaten in the new generation, drop the previous one and what is left in it.
+-- roll_end: when everybody has beaten in the new generation, take the previous one away; what is left in it, unless that
+-- is very much, is known for an hour.
 --
 -- KEYS    working hashes of all processes and hashes of locks, as the caller found them
 -- ARGV[1] candidate epoch   [2] generation
@@ -22,6 +23,14 @@ for key, how in pairs(waiting) do
   if redis.call("EXISTS", K.recovering .. key:sub(#K.working + 1)) == 1 then return -1 end
 end
 local left = redis.call("HLEN", K.unique .. E.prev) - 1
+if left > 0 and left <= 500000 then -- what is left in it: a pass that tells one of these rows again may ask why
+  local aside = K.orphans .. ":" .. E.gen
+  redis.call("RENAME", K.unique .. E.prev, aside)
+  redis.call("EXPIRE", aside, 3600)
+  redis.call("ZREMRANGEBYSCORE", K.orphans, "-inf", STAMP)
+  redis.call("ZADD", K.orphans, NOW + 3600, E.gen)
+  redis.call("EXPIRE", K.orphans, 3600)
+end
 redis.call("UNLINK", unpack(orphans))
 redis.call("SET", K.epoch, E.loss .. " " .. E.gen .. " - " .. string.format("%.0f", E.birth))
 redis.call("DEL", K.roller, K.roll)
