@@ -45,6 +45,8 @@ class Settings:
 
     app: str | None = None
     """The module that defines jobs and reconcilers."""
+    release: str | None = None
+    """Which release of the application runs: a commit, a version. A new one gives each quarantined row one run."""
     redis: str = "redis://localhost:6379/0"
     databases: Mapping[str, Any] = field(default_factory=dict)
     """Name to URL, or to an object of the application: an engine or a sessionmaker."""

@@ -42,7 +42,8 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("auto", "pretty", "plain", "json"),
 }
-FIELDS: Final = ("app", "redis", "databases", "queues", "capsules", *_CHOICES, *RANGES, *_SWITCHES)
+_TEXTS: Final = ("app", "redis", "release")
+FIELDS: Final = (*_TEXTS, "databases", "queues", "capsules", *_CHOICES, *RANGES, *_SWITCHES)
 _OF_A_CAPSULE: Final = ("queues", "concurrency", "order")
 _OWN_NAMES: Final[Mapping[str, str]] = {"redis": "REDIS_URL"}
 
@@ -54,7 +55,16 @@ def _variable(name: str) -> str:
 _VARIABLES: Final[Mapping[str, str]] = {
     _variable(name): name for name in FIELDS if name != "databases"
 }
-_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII)
+_FORMS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
+    "app": (
+        re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII),
+        "is no module: use a dotted name, as in shop.jobs",
+    ),
+    "release": (
+        re.compile(r"[!-~]{1,100}", re.ASCII),
+        "is no release: use 1 to 100 characters without spaces, as in v2.31 or a commit",
+    ),
+}
 _CAPSULE: Final = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
 _LARGEST_FILE: Final = 1_000_000
 
@@ -202,8 +212,8 @@ def _typed(name: str, value: Any) -> Any:
         raise SettingsError(f"it is a {type(value).__name__}: use a text")
     if name in _CHOICES and value not in _CHOICES[name]:
         raise SettingsError(f"it is {value!r:.80}: use one of {', '.join(_CHOICES[name])}")
-    if name == "app" and _MODULE.fullmatch(value) is None:
-        raise SettingsError(f"{value!r:.80} is no module: use a dotted name, as in shop.jobs")
+    if name in _FORMS and _FORMS[name][0].fullmatch(value) is None:
+        raise SettingsError(f"{value!r:.80} {_FORMS[name][1]}")
     return str(value)
 
 

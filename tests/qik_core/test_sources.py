@@ -125,3 +125,21 @@ def test_a_further_setting_that_cannot_work_is_a_problem(
     [problem] = problems(environ)
 
     assert said in problem
+
+
+# --- release -------------------------------------------------------------------------------------
+
+
+def test_a_release_comes_from_the_environment_and_travels_to_a_child() -> None:
+    made = load(environ={"QIK_RELEASE": "v2.31+abc"})
+
+    assert (made.release, made.origin("release")) == ("v2.31+abc", "environment QIK_RELEASE")
+    assert Settings.from_json(made.to_json()).release == "v2.31+abc"
+    assert load(environ={}).release is None
+
+
+@pytest.mark.parametrize("value", ["two words", "x" * 101, "naïve"])
+def test_a_release_that_is_none_is_refused(value: str) -> None:
+    (said,) = problems(environ={"QIK_RELEASE": value})
+
+    assert "is no release" in said
