@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from qik_core.embedded import Embedded
+from reconciler import migrate
 from tests.reconciler.shop import fill
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ APP = """
 from datetime import timedelta
 from sqlalchemy import select
 from qik_core import Job
-from reconciler import Reconciler, derive, migrate
+from reconciler import Reconciler, derive
 from tests.reconciler.shop import Item
 
 class Work(Job, queue="work", unique_for=3600):
