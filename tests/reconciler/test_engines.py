@@ -47,8 +47,6 @@ def test_a_missing_database_says_how_to_name_one() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("postgresql+asyncpg://localhost/shop", r"postgresql\+psycopg://"),
-        ("sqlite+aiosqlite:///shop.db", "sqlite://"),
         ("no url", "cannot be used"),
         ("nodatabase://x/y", "cannot be used"),
         (5, "int: give a URL"),
@@ -59,14 +57,6 @@ def test_a_missing_database_says_how_to_name_one() -> None:
 def test_what_cannot_be_an_engine_is_refused_with_the_remedy(given: object, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         Engines({"default": given}).home()
-
-
-def test_an_engine_for_asyncio_is_refused_with_the_remedy() -> None:
-    # Made without the library's own extra, which is not among what this project installs.
-    kind = type("AsyncEngine", (), {"__module__": "sqlalchemy.ext.asyncio.engine"})
-
-    with pytest.raises(SettingsError, match=r"AsyncEngine: passes read with a synchronous engine"):
-        Engines({"default": kind()}).home()
 
 
 def test_a_sqlite_file_is_put_into_wal(tmp_path: object) -> None:
