@@ -63,6 +63,14 @@ class Rule(StrEnum):
     KEY_MAPS = "key-maps-onto-unique-arguments"
     ORDER = "order-not-null"
     AGE = "age"
+    SHARD = "shard-first"
+    GUARD = "guard"
+    RUN_AT = "run-at"
+    TENANT = "tenant"
+    FAIR = "fair-needs-tenant"
+    FRESHNESS = "freshness"
+    CRON = "cron"
+    SLOTS = "occurrences"
 
 
 def broken(owner: str, rule: Rule, what: str, remedy: str) -> DefinitionError:

@@ -10,6 +10,7 @@ is looked at instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from sqlalchemy import Select
@@ -50,6 +51,42 @@ class Marker:
 
 CONSTANT: Final = -1
 """Stands for an argument that no column decides."""
+
+SHARD: Final = "shard"
+"""The parameter that a pass fills with the name of the shard that it reads."""
+
+
+def beside_shard(owner: str, job: JobFacts) -> JobFacts:
+    """Return what of a job is left to the columns where rows are in shards: all but its first parameter, the shard.
+
+    Raises:
+        DefinitionError: it takes no shard first, or its lock leaves the shard out: the same id in two shards would be
+            told as one job.
+    """
+    first = job.parameters[0] if job.parameters else None
+    if first is None or first.name != SHARD or not _takes_text(first):
+        raise broken(
+            owner,
+            Rule.SHARD,
+            f"shards= is given, and {job.name}.{job.signature} does not begin with the shard",
+            f"Write def perform(self, shard: str, …) in {job.name}: a pass fills it with the name of the shard",
+        )
+    if SHARD not in job.unique:
+        raise broken(
+            owner,
+            Rule.SHARD,
+            f"shard is no unique argument of {job.name}: the same id in two shards would be one job, and one row lost",
+            f"Write unique_args={[SHARD, *job.unique]} on the job",
+        )
+    return replace(
+        job,
+        parameters=job.parameters[1:],
+        unique=tuple(each for each in job.unique if each != SHARD),
+    )
+
+
+def _takes_text(parameter: Parameter) -> bool:
+    return parameter.annotation in (str, Any)
 
 
 def arguments_of(
