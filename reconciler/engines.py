@@ -113,16 +113,15 @@ class Engines:
         Raises:
             SettingsError: no such database or shard, or one that cannot be used.
         """
-        if placed.shards is None:
-            return self.engine(placed.database)
-        if not placed.shard:
-            raise SettingsError(
-                f"{placed.name} reads from shards: {', '.join(self.shards(placed)) or 'none'}; say which"
-            )
-        given = self._shard(placed, placed.shards)
-        if isinstance(given, str) and "://" not in given:
-            return self.engine(given)
-        return self._engine(given, f"shard {placed.shard!r} of {placed.name}")
+        return self._engine(*self._given(placed))
+
+    def given(self, placed: Placed) -> object:
+        """Return what the application gave as the database in which a reconciler's rows are.
+
+        Raises:
+            SettingsError: no such database or shard.
+        """
+        return self._given(placed)[0]
 
     def shards(self, placed: Placed) -> list[str]:
         """Return the names of a reconciler's shards, sorted; none for a reconciler without.
@@ -156,6 +155,20 @@ class Engines:
             engine.dispose()
 
     # --- names and URLs ------------------------------------------------------------------------
+
+    def _given(self, placed: Placed) -> tuple[object, str]:
+        """Return what was given, and what to call it in an error."""
+        name = placed.database
+        if placed.shards is not None:
+            if not placed.shard:
+                raise SettingsError(
+                    f"{placed.name} reads from shards: {', '.join(self.shards(placed)) or 'none'}; say which"
+                )
+            given = self._shard(placed, placed.shards)
+            if not isinstance(given, str) or "://" in given:
+                return given, f"shard {placed.shard!r} of {placed.name}"
+            name = given
+        return self._named(name), f"databases.{name}"
 
     def _named(self, name: str) -> object:
         if name in self._databases:
