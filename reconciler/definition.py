@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from reconciler.cron import Crontab, crontab
 from reconciler.errors import Rule, broken
 from reconciler.jobs import JobFacts, facts
+from reconciler.mapping import beside_shard
 from reconciler.options import (
     LARGEST_BATCH,
     Backpressure,
@@ -42,6 +44,8 @@ class Definition:
     facts: JobFacts
     shape: Shape
     every: float
+    """Between the beginnings of two passes; with `cron` the longest time between two."""
+    cron: Crontab | None
     jitter: float
     min_age: float
     batch_size: int
@@ -63,6 +67,20 @@ class Definition:
     """File and qualified name, to tell a clash of names from a reload."""
     shard: str = ""
     """Which of the shards this one reads; empty for a reconciler without."""
+
+    @property
+    def unit(self) -> str:
+        """What is leased and run by itself: the name, with the shard behind it where there is one."""
+        return f"{self.name}/{self.shard}" if self.shard else self.name
+
+    def in_shard(self, shard: str) -> Definition:
+        """Return the part of it that reads one shard."""
+        return replace(self, shard=shard)
+
+    def arguments(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Return the arguments of each row's job, the shard first where there is one."""
+        made = self.shape.arguments(rows)
+        return [(self.shard, *each) for each in made] if self.shard else made
 
     @property
     def queues(self) -> list[str]:
@@ -99,12 +117,14 @@ def define(cls: type[Any], given: Mapping[str, Any]) -> Definition:
             "Write pending = derive(SomeJob, select(Row.id).where(...))",
         )
     job = _job(owner, pending)
+    every, cron = _times(owner, given)
     made = Definition(
         name=_name(owner, given.get("name", cls.__name__)),
         job=pending.job,
         facts=job,
-        shape=shape(owner, pending, job),
-        every=seconds(owner, "every", given.get("every"), Rule.EVERY),
+        shape=shape(owner, pending, _derived(owner, job, given), every),
+        every=every,
+        cron=cron,
         jitter=seconds(owner, "jitter", given.get("jitter", 0.0)),
         min_age=_min_age(owner, pending, given),
         batch_size=_batch_size(owner, given.get("batch_size", LARGEST_BATCH)),
@@ -116,6 +136,7 @@ def define(cls: type[Any], given: Mapping[str, Any]) -> Definition:
         origin=(_file(cls), f"{cls.__module__}.{owner}"),
     )
     _check_times(owner, made)
+    _check_reading(owner, made)
     return made
 
 
@@ -143,6 +164,57 @@ def _job(owner: str, pending: Pending[Any]) -> JobFacts:
             f"Write class {job.name}(Job, unique_until='success')",
         )
     return job
+
+
+def _derived(owner: str, job: JobFacts, given: Mapping[str, Any]) -> JobFacts:
+    """Return what of the job its rows have to give."""
+    if not isinstance(given.get("shards"), Shards):
+        return job
+    if "database" in given:
+        raise broken(
+            owner,
+            Rule.OPTION,
+            "both database= and shards= are given",
+            "Leave database= out: Shards(load) says where each shard's rows are",
+        )
+    return beside_shard(owner, job)
+
+
+def _times(owner: str, given: Mapping[str, Any]) -> tuple[float, Crontab | None]:
+    """Return how many seconds lie between two passes at most, and their times."""
+    if given.get("cron") is None:
+        return seconds(owner, "every", given.get("every"), Rule.EVERY), None
+    if given.get("every") is not None:
+        raise broken(owner, Rule.CRON, "both every= and cron= are given", "Leave one of them out")
+    cron = crontab(owner, "cron", given["cron"])
+    return cron.longest, cron
+
+
+def _check_reading(owner: str, made: Definition) -> None:
+    """Check what belongs together of what passes read."""
+    if made.fair is not None and made.shape.tenant_at is None:
+        raise broken(
+            owner,
+            Rule.FAIR,
+            "fair= is given, and nothing says whose a row is",
+            "Say whose: derive(..., tenant=Invoice.account_id)",
+        )
+    if made.freshness is None:
+        return
+    if made.shards is not None:
+        raise broken(
+            owner,
+            Rule.FRESHNESS,
+            "both freshness= and shards= are given, and one replica has not the rows of all shards",
+            "Leave freshness= out",
+        )
+    if made.freshness.replica == made.database:
+        raise broken(
+            owner,
+            Rule.FRESHNESS,
+            f"the replica is {made.database!r}, which is where the rows are written",
+            "Name the replica's own database: Freshness(replica='reporting')",
+        )
 
 
 def _check_times(owner: str, made: Definition) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import (
     Any,
     Generic,
+    Literal,
     Protocol,
     TypeAlias,
     TypedDict,
@@ -24,6 +25,7 @@ from sqlalchemy import Row, Select
 from sqlalchemy.sql.elements import SQLColumnExpression
 
 from qik_core.shapes import Takes1, Takes2, Takes3, Takes4, Takes5, Takes6
+from reconciler.options import Duration
 
 Column: TypeAlias = SQLColumnExpression[Any]
 """A mapped attribute, a column of a table, or an expression of columns."""
@@ -44,7 +46,7 @@ F_contra = TypeVar("F_contra", contravariant=True)
 
 
 class Columns(TypedDict, total=False):
-    """What `derive()` takes by keyword, each a column or several."""
+    """What `derive()` takes by keyword: columns, and what is to be made of them."""
 
     key: Column | tuple[Column, ...]
     """What names a row; inferred from the primary key. Must map one to one onto the job's unique arguments."""
@@ -54,6 +56,16 @@ class Columns(TypedDict, total=False):
     """Changes with the row: a pass that meets a running job of an older version has it run once more."""
     age: Column
     """When the row became pending: a pass leaves rows younger than `min_age` to their own push."""
+    run_at: Column
+    """When the row's job is due: a moment; NULL is at once. Rows due later than within `horizon` stay in SQL."""
+    horizon: Duration
+    """How long before it is due a row is told. Twice `every` by default, and a minute at least; 0: only when it is due."""
+    late: Literal["run", "skip"]
+    """What becomes of rows that were due longer than `grace` ago: told all the same (by default), or counted `late`."""
+    grace: Duration
+    """How late a row may be told. As long as the default of `horizon`, unless it is given."""
+    tenant: Column
+    """Whose row it is, for `fair=`; NULL is a tenant as well."""
 
 
 @dataclass(frozen=True, slots=True)

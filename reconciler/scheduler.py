@@ -14,11 +14,25 @@ from typing import Any
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+
+from reconciler.cron import Crontab
+
+
+class AtTimes(BaseTrigger):  # type: ignore[misc]  # its library has no types
+    """Falls due at the times of a crontab, in UTC."""
+
+    def __init__(self, times: Crontab) -> None:
+        self._times = times
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """Return the first time after the last one, or after now: what was missed is made up by one call."""
+        return self._times.after(max(previous or now, now))
 
 
 class Clock:
-    """Calls `due` with the name of each reconciler, at once and then every so often."""
+    """Calls `due` with the name of each reconciler, at once and then every so often, or at the times of a crontab."""
 
     def __init__(self, due: Callable[[str], None]) -> None:
         self._due = due
@@ -29,11 +43,11 @@ class Clock:
             timezone=UTC,
         )
 
-    def add(self, name: str, every: float) -> None:
-        """Have `due(name)` called now and every `every` seconds."""
+    def add(self, name: str, every: float, cron: Crontab | None = None) -> None:
+        """Have `due(name)` called now, and then every `every` seconds or at the times of `cron`."""
         self._scheduler.add_job(
             self._due,
-            IntervalTrigger(seconds=every, timezone=UTC),
+            AtTimes(cron) if cron else IntervalTrigger(seconds=every, timezone=UTC),
             args=[name],
             id=name,
             next_run_time=datetime.now(UTC),

@@ -1,13 +1,13 @@
 """A declaration made by `derive()`, checked and ready to be read: which columns are arguments, key, order, version, age.
 
-Columns that only the pass needs (order, version, a key that is no argument) are added behind the application's own.
+Columns that only the pass needs (order, version, a key that is no argument) are added behind the application's own. When
+a row is due is added as epoch seconds in any case: then one row says it in the same way whatever the type of its column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any, Final
 
 from sqlalchemy import Select
@@ -18,11 +18,14 @@ from reconciler import columns
 from reconciler.errors import Rule, broken
 from reconciler.jobs import JobFacts
 from reconciler.mapping import arguments_of
+from reconciler.moments import KINDS, epoch
+from reconciler.options import seconds
 from reconciler.pending import Pending
 
 Element = ColumnElement[Any]
 
-_AGES: Final = (datetime, date, int, float)
+SHORTEST: Final = 60.0
+"""Seconds before it is due that a row is told at least, unless `horizon=` says less."""
 LABEL: Final = "qik__"
 """Begins the names of columns that a pass adds."""
 
@@ -34,6 +37,20 @@ class Order:
     column: Element
     descending: bool
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunAt:
+    """When the job of a row is due, and what follows from it. Times in seconds."""
+
+    column: Element
+    """A moment; NULL is at once."""
+    at: int
+    """Where a row has it, in epoch seconds."""
+    horizon: float
+    """Rows due later than within so long stay in SQL."""
+    grace: float | None
+    """Rows that were due longer ago are late, and not told; None: rows are told however late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +68,25 @@ class Shape:
     version: int | None
     """Where a row has its version."""
     age: Element | None
+    age_at: int | None
+    """Where a row has the moment since which it is pending; None where it has none that could be read along."""
     args: Callable[[Any], tuple[Any, ...]] | None
     """Makes the arguments of a row; None when the columns are the arguments."""
     labels: tuple[str, ...]
     proven: bool
     """The key maps one to one onto the unique arguments for all that can be seen; else each page is looked at."""
+    run_at: RunAt | None = None
+    tenant_at: int | None = None
+    """Where a row has its tenant."""
+
+    @property
+    def run_at_at(self) -> int | None:
+        """Where a row has the moment its job is due, in epoch seconds."""
+        return None if self.run_at is None else self.run_at.at
 
     def arguments(self, rows: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Return the arguments of each row."""
-        bare = len(self.labels) == self.width
+        bare = len(self.labels) == self.width and self.tenant_at is None
         if self.args is None:
             return list(map(tuple, rows)) if bare else [row[: self.width] for row in rows]
         if bare:
@@ -67,23 +94,28 @@ class Shape:
         own = result_tuple(self.labels[: self.width])
         return [self.args(own(row[: self.width])) for row in rows]
 
+    def own(self, row: Any) -> Any:
+        """Return a row as the application's query has it, without what was added."""
+        return result_tuple(self.labels[: self.width])(row[: self.width])
 
-def shape(owner: str, pending: Pending[Any], job: JobFacts) -> Shape:
-    """Return the shape of a declaration.
+
+def shape(owner: str, pending: Pending[Any], job: JobFacts, every: float) -> Shape:
+    """Return the shape of a declaration. `every` is how many seconds lie between two passes.
 
     Raises:
         DefinitionError: names the class, the rule and the remedy.
     """
-    return _Resolution(owner, pending, job).shape()
+    return _Resolution(owner, pending, job, every).shape()
 
 
 class _Resolution:
     """The steps from a declaration to its shape; each looks at one rule."""
 
-    def __init__(self, owner: str, pending: Pending[Any], job: JobFacts) -> None:
+    def __init__(self, owner: str, pending: Pending[Any], job: JobFacts, every: float) -> None:
         self.owner = owner
         self.pending = pending
         self.job = job
+        self.every = every
         self.query: Select[Any] = self._query()
         self.selected: list[Element] = list(self.query.selected_columns)
         self.added: list[Element] = []
@@ -92,11 +124,15 @@ class _Resolution:
         key = self._key()
         order = self._order(key)
         version = self._one("version")
-        age = self._age()
+        age = self._moment("age", Rule.AGE)
         proven = arguments_of(self.owner, self.pending, self.job, self.query, key)
         placed = tuple(Order(each, down, self._place(each)) for each, down in order)
         at_key = tuple(self._place(each) for each in key)
         at_version = None if version is None else self._place(version)
+        at_age = self._beside(age)
+        tenant = self._one("tenant", Rule.TENANT)
+        at_tenant = None if tenant is None else self._place(tenant)
+        run_at = self._run_at()
         return Shape(
             statement=self.query.add_columns(*self._labelled()) if self.added else self.query,
             width=len(self.selected),
@@ -104,9 +140,12 @@ class _Resolution:
             key=at_key,
             version=at_version,
             age=age,
+            age_at=at_age,
             args=self.pending.args,
             labels=(*map(columns.name, self.selected), *(each.key for each in self._labelled())),
             proven=proven,
+            run_at=run_at,
+            tenant_at=at_tenant,
         )
 
     # --- the query -----------------------------------------------------------
@@ -206,27 +245,68 @@ class _Resolution:
         rest = [each for each in key if columns.position(each, [one for one, _ in order]) is None]
         return [*order, *((each, False) for each in rest)]
 
-    def _one(self, name: str) -> Element | None:
+    def _one(self, name: str, rule: Rule = Rule.OPTION) -> Element | None:
         given: Any = self.pending.columns.get(name)
         if given is None:
             return None
         found = columns.element(given)
         if found is None:
             raise self._broken(
-                Rule.OPTION, f"{name} is {given!r:.80}", f"Use one column: {name}=Invoice.{name}"
+                rule, f"{name} is {given!r:.80}", f"Use one column: {name}=Invoice.{name}"
             )
         return found
 
-    def _age(self) -> Element | None:
-        age = self._one("age")
-        kind = None if age is None else columns.python_type(age)
-        if age is not None and (kind is None or not issubclass(kind, _AGES)):
+    def _moment(self, name: str, rule: Rule) -> Element | None:
+        found = self._one(name, rule)
+        kind = None if found is None else columns.python_type(found)
+        if found is not None and (kind is None or not issubclass(kind, KINDS) or kind is bool):
             raise self._broken(
-                Rule.AGE,
-                f"age column {columns.name(age)} is {age.type!r}",
+                rule,
+                f"{name} column {columns.name(found)} is {found.type!r}",
                 "Use a datetime (naive ones are in UTC), a date, or a number of epoch seconds",
             )
-        return age
+        return found
+
+    def _run_at(self) -> RunAt | None:
+        column, given = self._moment("run_at", Rule.RUN_AT), self.pending.columns
+        if column is None:
+            stray = next((each for each in ("horizon", "late", "grace") if each in given), None)
+            if stray is None:
+                return None
+            raise self._broken(
+                Rule.RUN_AT,
+                f"{stray} is given, and nothing says when a row is due",
+                "Say when: derive(..., run_at=Reminder.send_at)",
+            )
+        usual = max(2 * self.every, SHORTEST)
+        horizon = self._seconds("horizon", usual)
+        if 0 < horizon < self.every:
+            raise self._broken(
+                Rule.RUN_AT,
+                f"horizon is {horizon:g} s and every {self.every:g} s: rows that fall due between two passes would be late",
+                f"Use at least {self.every:g} s; or 0, and rows are told by the first pass after they are due",
+            )
+        grace = self._seconds("grace", usual)
+        return RunAt(
+            column, self._place_epoch(column), horizon, grace if self._is_skipped() else None
+        )
+
+    def _is_skipped(self) -> bool:
+        """Return whether late rows are left out."""
+        late = self.pending.columns.get("late", "run")
+        if late not in ("run", "skip"):
+            raise self._broken(Rule.RUN_AT, f"late is {late!r:.80}", "There are: 'run', 'skip'")
+        if late == "run" and "grace" in self.pending.columns:
+            raise self._broken(
+                Rule.RUN_AT,
+                "grace is given, and late rows are told all the same",
+                "Add late='skip', or leave grace= out",
+            )
+        return late == "skip"
+
+    def _seconds(self, name: str, usual: float) -> float:
+        given: Any = self.pending.columns
+        return seconds(self.owner, name, given[name], Rule.RUN_AT) if name in given else usual
 
     # --- places --------------------------------------------------------------
 
@@ -240,8 +320,24 @@ class _Resolution:
                 f"{columns.name(column)} is not selected, and a query with DISTINCT or GROUP BY cannot be given more columns",
                 "Select it, and use args= to leave it out of the job's arguments",
             )
+        return self._add(column)
+
+    def _place_epoch(self, column: Element) -> int:
+        """Return where a row has a moment in epoch seconds: what is made of a selected column can always be added."""
+        if self._grouped():
+            self._place(column)
+        return self._add(epoch(columns.plain(column)))
+
+    def _add(self, column: Element) -> int:
         self.added.append(columns.plain(column))
         return len(self.selected) + len(self.added) - 1
+
+    def _beside(self, column: Element | None) -> int | None:
+        """Return where a row has a column that is read only to be counted: not where the query cannot be given it."""
+        if column is None:
+            return None
+        at = columns.position(column, [*self.selected, *self.added])
+        return at if at is not None or self._grouped() else self._place(column)
 
     def _labelled(self) -> list[Any]:
         return [each.label(f"{LABEL}{at}") for at, each in enumerate(self.added)]

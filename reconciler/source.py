@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
     REAL,
-    TIMESTAMP,
     Double,
     Engine,
     Float,
@@ -25,7 +24,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    func,
     or_,
     tuple_,
 )
@@ -35,8 +33,9 @@ from sqlalchemy.types import TypeEngine
 from reconciler.columns import name, plain
 from reconciler.definition import Definition
 from reconciler.errors import Rule, broken
+from reconciler.moments import moment
 from reconciler.shape import Order, Shape
-from reconciler.sql import MYSQL, again, reading
+from reconciler.sql import again, reading
 
 Position: TypeAlias = tuple[Any, ...]
 """Where a page ended: the values of its last row's order columns."""
@@ -171,22 +170,6 @@ def by_key(shape: Shape) -> Select[Any]:
     return shape.statement.where(
         *(each == bindparam(f"key_{at}", type_=each.type) for at, each in enumerate(keys))
     )
-
-
-def moment(column: ColumnElement[Any], seconds: float, dialect: str) -> Any:
-    """Return a moment as a column of its type has it: naive columns are in UTC, numbers are epoch seconds.
-
-    MariaDB's TIMESTAMP is a moment that it shows in the session's zone, whatever that is.
-    """
-    if dialect in MYSQL and isinstance(column.type, TIMESTAMP):
-        return func.from_unixtime(seconds)
-    kind = column.type.python_type
-    if issubclass(kind, datetime):
-        aware = datetime.fromtimestamp(seconds, UTC)
-        return aware if getattr(column.type, "timezone", False) else aware.replace(tzinfo=None)
-    if issubclass(kind, date):
-        return datetime.fromtimestamp(seconds, UTC).date()
-    return kind(seconds)
 
 
 # --- positions as text --------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def read_all(definition: Definition, engine: Engine, size: int = 7) -> list[Any]
     while True:
         rows += page
         if len(page) < size:
-            return [tuple(row) for row in rows]
+            return [tuple(row[: definition.shape.width]) for row in rows]
         page = source.read(source.position(page[-1]), size)
 
 
