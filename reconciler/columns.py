@@ -146,12 +146,12 @@ def _partial(index: Any) -> bool:
 
 
 def python_type(column: ColumnElement[Any]) -> type | None:
-    """Return the type of a column's values, None where SQLAlchemy does not know it."""
+    """Return the type of a column's values, None where SQLAlchemy does not know it, as of an application's own types."""
     try:
         found: type = column.type.python_type
     except NotImplementedError:
         return None
-    return found
+    return None if found is object else found
 
 
 def fits(column: ColumnElement[Any], annotation: Any) -> bool:
@@ -176,6 +176,8 @@ def members(annotation: Any) -> list[Any]:
     """Return the plain types that an annotation allows; something that is no class stands for anything."""
     if annotation is None:
         return [type(None)]
+    if annotation is Any:
+        return [object]
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
         return [each for member in inside for each in members(member)]
