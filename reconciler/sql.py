@@ -17,14 +17,25 @@ session: what the session had is kept in a variable of the session meanwhile.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from math import ceil
 from threading import Timer
 from time import sleep
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Double, Engine, event, exc, literal_column, select
+from sqlalchemy import (
+    Connection,
+    Double,
+    Engine,
+    Executable,
+    Table,
+    event,
+    exc,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 from reconciler.errors import Conflict, NotMigrated, SqlUnavailable, StatementTimeout
@@ -60,7 +71,12 @@ _CONFLICTS: Final = {
 _GRACE: Final = 5.0
 """Seconds between the server's limit of a statement and the driver's."""
 _NO_TABLE: Final = {"42P01", 1146}
-_MISTAKE: Final = {1, 1052, 1054, 1064, 1142, 1143, 1146, 1227, 1305, 1792}
+_COLLATIONS: Final = {
+    1267,
+    1270,
+    1271,
+}  # a character that the other side of a comparison does not have
+_MISTAKE: Final = {1, 1052, 1054, 1064, 1142, 1143, 1146, 1227, 1305, 1792} | _COLLATIONS
 """Mistakes in a statement that drivers report as if the database were at fault: SQLITE_ERROR, unknown columns, no right
 to a table or column, a write in a read-only transaction."""
 
@@ -120,6 +136,16 @@ def writing(engine: Engine) -> Iterator[Connection]:
     )
     with translated(engine), engine.connect() as connection, write(connection) as ready:
         yield ready
+
+
+def missing_rows(dialect: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> Executable:
+    """Return the INSERT of those rows whose key is not there yet: another process may be faster at any of them."""
+    if dialect in MYSQL:
+        made = mysql.insert(table).values(rows)
+        key = next(iter(table.primary_key))
+        return made.on_duplicate_key_update({key.name: key})
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).values(rows).on_conflict_do_nothing()
 
 
 def again(
@@ -297,6 +323,13 @@ def _meaning(engine: Engine, error: exc.DBAPIError) -> Exception:
     if away or error.connection_invalidated:
         return SqlUnavailable(f"{where(engine)}: {text:.300}")
     return error
+
+
+def is_of_a_value(error: Exception) -> bool:
+    """Return whether it is a value that is wrong: refused by the database, by its driver, or by the column's type."""
+    if not isinstance(error, exc.DBAPIError):
+        return True
+    return isinstance(error, exc.DataError) or _code(error.orig) in _COLLATIONS
 
 
 def _code(error: object) -> object:
