@@ -191,11 +191,12 @@ def test_a_file_is_read_no_faster_than_it_may_be(tmp_path: Path) -> None:
 
 
 REASONS = {
-    Part.LOCK: {"overlaps", "jobs of one row at once"},
-    Part.FETCH: {"lost", "left in Redis"},
-    Part.EPOCH: {"overlaps"},
-    Part.GUARD: {"effects per row"},
-    Part.RECOVERY: {"lost"},
+    Part.LOCK: [{"overlaps", "jobs of one row at once"}],
+    Part.FETCH: [{"lost", "left in Redis"}],
+    # A process that asserts nothing also holds up every roll: it depends on which fault comes first.
+    Part.EPOCH: [{"overlaps"}, {"lost", "left in Redis"}],
+    Part.GUARD: [{"effects per row"}],
+    Part.RECOVERY: [{"lost"}],
 }
 
 
@@ -206,7 +207,8 @@ def test_a_part_that_is_broken_on_purpose_is_found_for_the_right_reason(
 ) -> None:
     done = demo(tmp_path / "evidence", "--sabotage", part)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert REASONS[part] <= set(OFF.findall(done.stdout)), done.stdout
+    found = set(OFF.findall(done.stdout))
+    assert any(reasons <= found for reasons in REASONS[part]), done.stdout
 
 
 @pytest.mark.slow
