@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from qik_core import commits
+from qik_core import commits, rows
 from qik_core.lazy import exports
 
 if TYPE_CHECKING:
@@ -55,4 +55,9 @@ def _sessions() -> Any:
     return import_module("reconciler.after_commit")
 
 
+def _rows() -> Any:
+    return import_module("reconciler.recheck").of_process()
+
+
 commits.fill(_sessions)  # for `Job.after_commit`, which needs to know SQLAlchemy's sessions
+rows.fill(_rows)  # for the engine, which looks at the row of a job just before it runs

@@ -174,10 +174,8 @@ def _is(found: type, wanted: Any) -> bool:
 
 def members(annotation: Any) -> list[Any]:
     """Return the plain types that an annotation allows; something that is no class stands for anything."""
-    if annotation is None:
-        return [type(None)]
-    if annotation is Any:
-        return [object]
+    if annotation is None or annotation is Any:
+        return [type(None) if annotation is None else object]
     origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
         return [each for member in inside for each in members(member)]
