@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from reconciler.cron import Crontab, crontab
 from reconciler.errors import Rule, broken
+from reconciler.guards import check_guard
 from reconciler.jobs import JobFacts, facts
 from reconciler.mapping import beside_shard
 from reconciler.options import (
@@ -137,6 +138,9 @@ def define(cls: type[Any], given: Mapping[str, Any]) -> Definition:
     )
     _check_times(owner, made)
     _check_reading(owner, made)
+    if made.guard is not None:
+        sharded = made.shards is not None
+        check_guard(owner, made.guard, made.shape, job, work=made.job, sharded=sharded)
     return made
 
 
