@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from qik_core.crew import Crew
+from qik_core.ends import unique_of
 from qik_core.pace import Pace
-from qik_core.processor import unique_of
 from qik_core.store.exchange import Fetched, Outcome
 from qik_core.store.link import Arg
 from qik_core.store.push import MOST

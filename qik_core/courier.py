@@ -16,9 +16,9 @@ from qik_core import hooks
 from qik_core.alone import Alone, Stage
 from qik_core.bell import Bell, Damaged
 from qik_core.capsule import LOOK, Capsule, Capsules, Sent
+from qik_core.ends import unique_of
 from qik_core.errors import StoreError, StoreUnavailable
 from qik_core.pace import STUCK, Patience
-from qik_core.processor import unique_of
 from qik_core.store.epoch import Epoch
 from qik_core.store.exchange import Answer, Fetched, Kind, Other, Outcome, Status
 from qik_core.store.link import Link

@@ -89,6 +89,13 @@ class Crew:
         pairs = zip(tuple(self._busy), tuple(self._since), strict=True)
         return [(job, since) for job, since in pairs if job is not None]
 
+    def waiting(self) -> list[Fetched]:
+        """Return the jobs in the pocket, the next one first; nothing when it changes under the look."""
+        try:
+            return list(self.pocket)
+        except RuntimeError:
+            return []
+
     def add(self, jobs: Iterable[Fetched]) -> None:
         """Put jobs into the pocket and call threads for them."""
         self.pocket.extend(jobs)

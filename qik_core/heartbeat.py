@@ -92,6 +92,10 @@ class Heartbeat:
                 hooks.defect("heartbeat", error)
             self._now.wait(self._limits.heartbeat)
 
+    def count(self, name: str, number: int) -> None:
+        """Add to a total that is kept for people; for `on_beat`, or when `run` has ended. Raises StoreError."""
+        self._courier.store.count(self._link, name, number)
+
     def beat(self) -> None:
         """Beat once. Raises StoreError."""
         store = self._courier.store

@@ -90,7 +90,7 @@ def _perform(definition: Definition, row: Sequence[Any], plan: Plan, wait: Wait)
     answers: list[Any] = []
 
     def run(_: Payload) -> None:
-        answer = definition.new(Context(payload)).perform(*args)
+        answer = definition.new(Context(payload, definition, args)).perform(*args)
         answers.append(wait(answer) if definition.is_async else answer)
 
     skipped_by = server_chain(settings.current().server_middleware, run)(Payload.decode(raw))

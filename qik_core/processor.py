@@ -7,30 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from qik_core import hooks, logs, outcomes, retry, verdict
+from qik_core import ends, hooks, logs, outcomes, retry, rows, verdict
 from qik_core.chain import server_chain
+from qik_core.checks import Checks, ask_for
 from qik_core.context import Context
 from qik_core.deadlines import Deadlines
 from qik_core.definition import Definition
-from qik_core.errors import (
-    ArgumentError,
-    Cancelled,
-    JobTimeout,
-    MalformedPayload,
-    PoisonousJob,
-    UnknownJob,
-)
+from qik_core.errors import ArgumentError, Cancelled, MalformedPayload, PoisonousJob, UnknownJob
+from qik_core.loop import within
 from qik_core.middleware import ServerMiddleware
 from qik_core.options import LEVELS
 from qik_core.payload import MALFORMED, Payload, Unique, header, new_jid
-from qik_core.store.exchange import Done, Fetched, Kind, Other, Outcome
-from qik_core.store.keys import is_queue
+from qik_core.rows import Rows, Standing
+from qik_core.store.ended import EndedKind
+from qik_core.store.exchange import Fetched, Kind, Other, Outcome
 
 log: Final = logging.getLogger("qik_core.jobs")
 Await = Callable[[Coroutine[Any, Any, Any], Callable[[Callable[[], object]], None]], Any]
@@ -44,6 +39,8 @@ class Run(msgspec.Struct, frozen=True):
     definition: Definition
     args: Sequence[Any]
     context: Context
+    seam: Rows | None = None
+    """What knows its row, where a reconciler tells its class."""
 
 
 class Terms(NamedTuple):
@@ -54,10 +51,17 @@ class Terms(NamedTuple):
     """Times are written as Sidekiq 8 does."""
     retries: int = retry.MANY
     """What `retry=True` means."""
+    seam: Callable[[], Rows | None] = rows.known
+    """Returns what knows the rows of jobs."""
 
 
 _PLAIN: Final = Terms()
 _SKIPPED: Final = object()
+_TAKEN: Final = object()
+_WAIT: Final = (
+    5.0,
+    10.0,
+)  # seconds that a job waits whose row another run has, and up to so many more
 _DEATHS: Final = retry.DEATHS
 
 
@@ -82,8 +86,10 @@ class Processor:
         self._middleware = terms.middleware
         self._milliseconds = terms.milliseconds
         self._retries = terms.retries
+        self._seam = terms.seam
         self.cancelled: Collection[str] = frozenset()
         """Jids that somebody cancelled: they are not started."""
+        self.checks = Checks(find, terms.seam)
 
     def process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
         """Perform one job and say what becomes of it. Never raises: a job may raise anything.
@@ -114,20 +120,36 @@ class Processor:
             args = definition.arguments.load(payload.args)
         except ArgumentError as error:
             return self._unknown(job, payload, f"the arguments do not fit: {error}")
-        run = Run(job, payload, definition, args, Context(payload))
+        seam = self._seam()
+        if seam is not None and not seam.reconciled(definition.name):
+            seam = None
+        run = Run(job, payload, definition, args, Context(payload, definition, args), seam)
         entered(run.context)
-        return self._perform(run)
+        return self._perform(run) if seam is None else self._for_row(run, seam)
+
+    def _for_row(self, run: Run, seam: Rows) -> Outcome:
+        """Perform a job of a reconciled class if its row still wants it; then see whether the row still does."""
+        asked = ask_for(run.definition, run.payload, run.args)
+        if self.checks.before(seam, asked, run.job.field) is Standing.GONE:
+            return ends.gone(run.job, run.payload, "stale", level=logging.INFO)
+        outcome = self._perform(run)
+        if not ends.ended_well(outcome):
+            return outcome
+        if self.checks.after(seam, asked) is not Standing.PENDING:
+            return outcome
+        payload = Payload.decode(run.job.raw)
+        return ends.idle(run.job, payload, self.checks.note(EndedKind.NO_PROGRESS, payload))
 
     def _before(self, job: Fetched, payload: Payload) -> Outcome | None:
         """Return the outcome of a job that is over before it begins."""
         if payload.class_name == MALFORMED:  # somebody wanted it retried: it is no job still
             return Other(job, Kind.DEAD, None, payload.jid, job.queue, payload.encode())
         if payload.jid in self.cancelled:
-            return _gone(job, payload, "cancelled")
+            return ends.gone(job, payload, "cancelled")
         if retry.is_condemned(retry.deaths_of(payload)):
             return self._condemned(job, payload)
         if "expiry" in payload.fields and retry.is_late(payload, self._now()):
-            return _gone(job, payload, "expired")
+            return ends.gone(job, payload, "expired")
         return None
 
     def _perform(self, run: Run) -> Outcome:
@@ -136,16 +158,28 @@ class Processor:
         if logged:
             log.info("job started", extra=_fields(run))
         try:
-            said = self._chained(run) if self._middleware else self._call(run)
+            said = self._said(run)
         except BaseException as error:  # noqa: BLE001 - a job may raise anything
             return self._raised(run, error)
         if said is _SKIPPED:
-            return _gone(run.job, run.payload, "skipped")
+            return ends.gone(run.job, run.payload, "skipped")
+        if said is _TAKEN:
+            log.info("job waits: another run has its row", extra=_fields(run))
+            return self._later(run, _WAIT[0] + _WAIT[1] * self._dice())
         if isinstance(said, outcomes.Outcome):
             return self._raised(run, said)
         if logged:
             log.info("job done", extra={**_fields(run), "seconds": round(self._now() - began, 6)})
-        return _done(run.job, run.payload)
+        return ends.done(run.job, run.payload)
+
+    def _said(self, run: Run) -> object:
+        if run.seam is None:
+            return self._inside(run)
+        with run.seam.guarded(run.definition.name, tuple(run.args)) as free:
+            return self._inside(run) if free else _TAKEN
+
+    def _inside(self, run: Run) -> object:
+        return self._chained(run) if self._middleware else self._call(run)
 
     def _chained(self, run: Run) -> object:
         said: object = _SKIPPED
@@ -171,7 +205,7 @@ class Processor:
             return self._wait(perform(*run.args), run.context.when_cancelled)
         over = self._deadlines.watch(limit, run.job.field, lambda: None)
         try:
-            return self._wait(_within(limit, perform(*run.args)), run.context.when_cancelled)
+            return self._wait(within(limit, perform(*run.args)), run.context.when_cancelled)
         finally:
             over()
 
@@ -183,7 +217,7 @@ class Processor:
         if isinstance(error, Cancelled) or (
             run.context.cancelled and isinstance(error, asyncio.CancelledError)
         ):
-            return _gone(run.job, run.payload, "cancelled")
+            return ends.gone(run.job, run.payload, "cancelled")
         if isinstance(error, outcomes.RequeueAfter):
             log.info("job runs again", extra={**_fields(run), "delay": error.seconds})
             return self._later(run, error.seconds)
@@ -211,9 +245,15 @@ class Processor:
         after = retry.failed(payload, error, now, milliseconds=self._milliseconds)
         if isinstance(decision, retry.Again):
             after = after.replace(queue=payload.get("retry_queue", run.job.queue))
-        else:
-            hooks.died(after, error)
-        return _other(run.job, payload, after, decision)
+            return ends.other(run.job, payload, after, decision)
+        hooks.died(after, error)
+        discarded = isinstance(decision, retry.Drop) and decision.counter == "discarded"
+        note = b"" if discarded else self._note(ends.ended_kind(decision), payload, error)
+        return ends.other(run.job, payload, after, decision, note=note)
+
+    def _note(self, kind: EndedKind, payload: Payload, error: BaseException) -> bytes:
+        said = f"{retry.class_of(error)}: {retry.message_of(error)}"
+        return self.checks.note(kind, payload, said)
 
     def _condemned(self, job: Fetched, payload: Payload) -> Outcome:
         deaths = retry.deaths_of(payload)
@@ -222,7 +262,8 @@ class Processor:
         after = retry.failed(payload, error, self._now(), milliseconds=self._milliseconds)
         hooks.died(after, None)
         decision = retry.Drop() if payload.get("dead") is False else retry.Bury()
-        return _other(job, payload, after, decision, "poison")
+        note = self._note(EndedKind.CRASHED, payload, error)
+        return ends.other(job, payload, after, decision, "poison", note)
 
     def _unknown(self, job: Fetched, payload: Payload, reason: str) -> Outcome:
         now = self._now()
@@ -230,9 +271,12 @@ class Processor:
             "job unknown", extra={"jid": payload.jid, "job": payload.class_name, "reason": reason}
         )
         after, decision = retry.unknown(payload, reason, now), retry.decide_unknown(payload, now)
+        note = b""
         if isinstance(decision, retry.Bury):
-            hooks.died(after, UnknownJob(reason))
-        return _other(job, payload, after, decision, "unknown")
+            error = UnknownJob(reason)
+            hooks.died(after, error)
+            note = self._note(EndedKind.DIED, payload, error)
+        return ends.other(job, payload, after, decision, "unknown", note)
 
     def _set_aside(self, job: Fetched, reason: str, error: BaseException) -> Outcome:
         """Bury the bytes. What begins with our header held its lock since the fetch, whatever stands behind it."""
@@ -243,119 +287,6 @@ class Processor:
         envelope = retry.set_aside(job.raw, job.queue, reason, jid, self._now())
         raw = envelope.encode()
         return Other(job, Kind.DEAD, Unique.parse(unique), jid, job.queue, raw, counter="malformed")
-
-
-class LoopThread:
-    """Where `async def perform` runs: one event loop, made when the first such job comes."""
-
-    def __init__(self, start: Callable[[Callable[[], None]], object]) -> None:
-        self._start = start
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def wait(
-        self,
-        work: Coroutine[Any, Any, Any],
-        entered: Callable[[Callable[[], object]], None] = lambda _: None,
-    ) -> Any:
-        """Run a coroutine on the loop and return its result, or raise what it raised.
-
-        `entered` is told, before the first step, what cancels it from another thread.
-        """
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._start(self._loop.run_forever)
-        shielded = _shielded(work, entered)
-        result, error = asyncio.run_coroutine_threadsafe(shielded, self._loop).result()
-        if error is not None:
-            raise error
-        return result
-
-    def stop(self) -> None:
-        """End the loop, if there is one. Nothing may run on it."""
-        with self._lock:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-
-
-async def _shielded(
-    work: Coroutine[Any, Any, Any], entered: Callable[[Callable[[], object]], None]
-) -> tuple[Any, BaseException | None]:
-    """Keep SystemExit and its like from ending the loop: they are failures of the job."""
-    task = asyncio.ensure_future(_caught(work))
-    loop = asyncio.get_running_loop()
-    entered(lambda: loop.call_soon_threadsafe(task.cancel))
-    try:
-        return await task
-    except asyncio.CancelledError as error:  # before its first step
-        work.close()
-        return None, error
-
-
-async def _caught(work: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return await work, None
-    except BaseException as error:  # noqa: BLE001 - raised again in the job's own thread
-        return None, error
-
-
-async def _within(seconds: float, work: Coroutine[Any, Any, Any]) -> Any:
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            return await work
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise JobTimeout(f"the run took longer than its timeout of {seconds:g} s") from None
-
-
-def _done(job: Fetched, payload: Payload) -> Done:
-    if "retry_count" in payload.fields or retry.DEATHS in payload.fields:
-        return Done(job, retry.fresh(Payload.decode(job.raw)).encode())
-    return Done(job)
-
-
-def _gone(job: Fetched, payload: Payload, counter: str) -> Other:
-    """Return the end of a job that was not, or not fully, performed and is not wanted any more."""
-    fields = {"jid": payload.jid, "job": payload.class_name, "queue": job.queue}
-    log.warning("job %s", counter, extra=fields)
-    again = retry.fresh(payload).encode()
-    return Other(
-        job,
-        Kind.GONE,
-        payload.unique,
-        payload.jid,
-        job.queue,
-        again=again,
-        failed=False,
-        counter=counter,
-    )
-
-
-def _other(
-    job: Fetched, before: Payload, after: Payload, decision: retry.Decision, counter: str = ""
-) -> Other:
-    if not after.jid:
-        after = after.replace(jid=new_jid())
-    if not is_queue(after.get("queue")):
-        after = after.replace(queue=job.queue)
-    unique, jid, again = before.unique, after.jid, retry.fresh(before).encode()
-    raw = after.encode()
-    match decision:
-        case retry.Again(delay):
-            return Other(
-                job, Kind.RETRY, unique, jid, job.queue, raw, delay, again, counter=counter
-            )
-        case retry.Bury():
-            return Other(job, Kind.DEAD, unique, jid, job.queue, raw, again=again, counter=counter)
-        case retry.Drop(why):
-            return Other(
-                job, Kind.GONE, unique, jid, job.queue, again=again, counter=counter or why
-            )
-        case _:
-            assert_never(decision)
 
 
 def _is_logged(payload: Payload) -> bool:
@@ -375,12 +306,3 @@ def _fields(run: Run) -> dict[str, Any]:
         "queue": run.job.queue,
         "attempt": run.context.attempt,
     }
-
-
-def unique_of(job: Fetched) -> tuple[Unique | None, str]:
-    """Return the lock and the jid of a fetched job; nothing for one that cannot be read."""
-    try:
-        payload = Payload.decode(job.raw)
-    except MalformedPayload:
-        return None, ""
-    return payload.unique, payload.jid

@@ -6,7 +6,7 @@ import base64
 import traceback
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -45,6 +45,9 @@ class Again:
 class Bury:
     """It is dead, and kept for people to look at."""
 
+    terminal: bool = field(default=False, compare=False)
+    """By the job's own word, it can never succeed."""
+
     def __str__(self) -> str:
         return "dead"
 
@@ -55,6 +58,8 @@ class Drop:
 
     counter: str = "dropped"
     """Which counter it counts into: dropped (`retry=False`, or `dead=False`) or discarded."""
+    terminal: bool = field(default=False, compare=False)
+    """By the job's own word, it can never succeed."""
 
     def __str__(self) -> str:
         return self.counter

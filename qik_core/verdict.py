@@ -39,7 +39,7 @@ def decide(
     exhausted = definition.rules.exhausted
     if exhausted is not None and isinstance(_ask(payload, exhausted, payload, error), Discard):
         return _DISCARDED
-    return Drop() if payload.get("dead") is False else decision
+    return Drop(terminal=decision.terminal) if payload.get("dead") is False else decision
 
 
 def _decide(
@@ -63,7 +63,7 @@ def _decide(
         case Discard():
             return _DISCARDED
         case Terminal():
-            return retry.decide(count, min(limit, 0), dice=dice)
+            return Drop(terminal=True) if limit < 0 else Bury(terminal=True)
         case RetryIn(seconds=seconds):
             decision = retry.decide(count, limit, dice=dice)
             return Again(seconds) if isinstance(decision, Again) else decision

@@ -30,11 +30,13 @@ from qik_core.doctor import check_boot
 from qik_core.errors import HookFailed, StoreError
 from qik_core.heartbeat import Heartbeat, process_info
 from qik_core.hooks import Event
+from qik_core.loop import LoopThread
 from qik_core.order import orders
 from qik_core.poller import Poller
-from qik_core.processor import LoopThread, Processor, Terms
+from qik_core.processor import Processor, Terms
 from qik_core.roller import Roller
 from qik_core.settings import Settings, Wire
+from qik_core.store.exchange import Fetched
 from qik_core.store.link import Link
 from qik_core.store.store import Candidate
 from qik_core.store.worker import Beat, Limits, WorkerStore
@@ -175,6 +177,7 @@ class Worker:
                 thread.join(max(until - time.monotonic(), 0.0))
             with contextlib.suppress(StoreError):  # others find what is left
                 self.courier.leave()
+                self._count_unchecked()
         ended = self._life.tell(Event.EXIT)
         if not ended.wait(max(deadline - time.monotonic(), 0.0)):
             log.warning("a function for the end of this process takes too long: not waited for")
@@ -212,7 +215,7 @@ class Worker:
                 settings.server_middleware, settings.wire is Wire.SIDEKIQ8, settings.retries
             ),
         )
-
+        processor.checks.ahead = self._waiting
         return [
             Capsule(
                 name,
@@ -227,6 +230,9 @@ class Worker:
             )
             for name, each in settings.all_capsules().items()
         ]
+
+    def _waiting(self) -> list[Fetched]:
+        return [job for capsule in self.courier.capsules for job in capsule.crew.waiting()]
 
     def _stuck(self, field: bytes) -> None:
         log.critical("a run ignores its timeout", extra={"field": field.decode()})
@@ -256,6 +262,11 @@ class Worker:
             log.warning("a function for the event beat takes longer than a beat: not called again")
         if beat.signal in _SIGNALS:
             self._site.signalled(_SIGNALS[beat.signal])
+        self._count_unchecked()
+
+    def _count_unchecked(self) -> None:
+        if count := self._processor.checks.take_unchecked():
+            self._heartbeat.count("unchecked", count)
 
     def _register(self, stopped: Callable[[], bool]) -> bool:
         pause, said = 0.05, False

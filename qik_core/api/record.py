@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
+from qik_core import registry, rows
 from qik_core.errors import MalformedPayload
 from qik_core.payload import MALFORMED, Payload, Unique, encode_fields, header
 from qik_core.store import keys
+from qik_core.store.ended import EndedKind, in_doubt, note
 from qik_core.store.records import Claim
 
 _MILLISECONDS: Final = 1e11  # as seconds this is the year 5138, as milliseconds 1973
@@ -207,6 +209,19 @@ class JobRecord:
         if unique is None:
             return Claim(self.raw, self.jid)
         return Claim(self.raw, self.jid, unique.digest, unique.seconds)
+
+    def note(self, kind: EndedKind, error: str = "") -> bytes:
+        """Return what the reconciler is told of this job's end, or of its end taken back; empty for a job without a lock.
+
+        A process that knows no reconciler of the class leaves it to Redis to know whether one reads.
+        """
+        unique = self.unique
+        if unique is None or self.malformed:
+            return b""
+        definition, seam = registry.find(self.class_name), rows.known()
+        name = definition.name if definition else self.class_name
+        made = note(kind, name, unique.digest, self.args, jid=self.jid, error=error)
+        return made if seam is not None and seam.reconciled(name) else in_doubt(made)
 
     def for_queue(self, *, retried: bool) -> bytes | None:
         """Return the bytes for its queue, without `enqueued_at`; None for what cannot be a job on a queue.

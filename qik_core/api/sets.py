@@ -21,6 +21,7 @@ from qik_core.options import moment
 from qik_core.payload import Payload
 from qik_core.settings import current as current_settings
 from qik_core.store import MOST, Store, keys
+from qik_core.store.ended import EndedKind
 from qik_core.store.records import Move, Records
 from qik_core.store.windows import Entry, ListReader, SortedReader, Window
 
@@ -162,7 +163,8 @@ class WaitingSet(JobSet):
     def _bury(self, jobs: Sequence[JobRecord], at: int | None) -> list[Acted]:
         settings, is_list = current_settings(), self.location.is_list
         keep = (settings.dead_max, settings.dead_days * 86_400.0)
-        claims = [job.claim() for job in jobs]
+        by_hand = EndedKind.DIED, "BuriedByHand: a person made it dead"
+        claims = [job.claim()._replace(note=job.note(*by_hand)) for job in jobs]
         flags = self._records.bury(self.location.key, claims, at=at, is_list=is_list, keep=keep)
         for job, flag in zip(jobs, flags, strict=True):
             if flag and not job.malformed:
@@ -245,6 +247,9 @@ class SortedJobs(JobSet):
         jobs = [self._job(entry) for entry in entries]
         return [job for job in jobs if not jid or job.jid == jid]
 
+    def _note(self, _: JobRecord) -> bytes:
+        return b""
+
     def _advance(self, jobs: Sequence[JobRecord], _at: int | None) -> list[Acted]:
         return self._to_queue(jobs, retried=False)
 
@@ -254,7 +259,7 @@ class SortedJobs(JobSet):
     def _to_queue(self, jobs: Sequence[JobRecord], *, retried: bool) -> list[Acted]:
         bytes_of = [job.for_queue(retried=retried) for job in jobs]
         moves = [
-            Move(job.claim(), job.queue, raw)
+            Move(job.claim()._replace(note=self._note(job)), job.queue, raw)
             for job, raw in zip(jobs, bytes_of, strict=True)
             if raw is not None
         ]
@@ -371,6 +376,9 @@ class DeadSet(SortedJobs):
     def retry_all(self, where: Where = "") -> Tally:
         """Put the jobs on their queues that a filter means, all without one."""
         return self._all("retried", self._retry, where)
+
+    def _note(self, job: JobRecord) -> bytes:
+        return job.note(EndedKind.RETRIED)
 
 
 def _acted(flag: bool) -> Acted:  # noqa: FBT001 - what a script answered

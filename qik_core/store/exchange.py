@@ -68,6 +68,8 @@ class Other:
     """Counts into Sidekiq's `stat:failed`."""
     counter: str = ""
     """Which of our counters it counts into: expired, discarded, …"""
+    note: bytes = b""
+    """What the reconciler is told if this is its end: see `store.ended`; empty: nothing."""
 
 
 Outcome = Done | Other
@@ -130,7 +132,7 @@ def pack(outcomes: Sequence[Outcome], holder: bytes) -> list[Arg]:
         elif type(outcome) is Other:
             failures += outcome.failed
             others += _other(outcome)
-    counts = (len(plain), len(locked) // 3, len(others) // 9, failures)
+    counts = (len(plain), len(locked) // 3, len(others) // 10, failures)
     return [*counts, *plain, *locked, *others, *again]
 
 
@@ -143,6 +145,7 @@ def _other(outcome: Other) -> tuple[Arg, ...]:
         outcome.payload or outcome.job.raw,
         outcome.again or outcome.job.raw,
         outcome.counter,
+        outcome.note,
     )
 
 

@@ -33,6 +33,8 @@ class Claim(NamedTuple):
     """Of its lock; empty without one."""
     seconds: int = 0
     """`unique_for`."""
+    note: bytes = b""
+    """What the reconciler is told when that is done: see `store.ended`; empty: nothing."""
 
 
 class Move(NamedTuple):
@@ -52,6 +54,10 @@ class _Kind(NamedTuple):
 
     def args(self) -> tuple[Arg, ...]:
         return ("list" if self.is_list else "zset", *(self.keep or ()))
+
+    def row(self, claim: Claim) -> tuple[Arg, ...]:
+        told = () if self.keep is None else (claim.note,)
+        return (claim.digest, claim.jid, claim.raw, *told)
 
 
 class Records:
@@ -160,6 +166,7 @@ class Records:
         for move in moves:
             claim = move.claim
             args += (claim.digest, claim.seconds, claim.jid, move.queue, claim.raw, move.raw)
+            args.append(claim.note)
         with typed(key):
             answers = self._links.run("requeue", (key,), args)
         return [answer.decode("utf-8", "replace") for answer in answers]
@@ -211,7 +218,7 @@ class Records:
         self, name: str, key: bytes, claims: Sequence[Claim], at: int | None, kind: _Kind
     ) -> list[bool]:
         """Take jobs out of their window; what pushes have moved out of it meanwhile is looked for one at a time."""
-        rows = [(claim.digest, claim.jid, claim.raw) for claim in claims]
+        rows = [kind.row(claim) for claim in claims]
         flags = self._flags(name, key, ("" if at is None else at, *kind.args()), rows)
         if at is not None:
             for place, flag in enumerate(flags):

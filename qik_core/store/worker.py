@@ -221,6 +221,10 @@ class WorkerStore:
             given += moved
         return given
 
+    def count(self, link: Link, name: str, number: int) -> None:
+        """Add to a total that is kept for people; raises StoreError."""
+        link.run("count", (), (name, number))
+
     def read(self, link: Link, fields: Sequence[bytes]) -> list[Fetched]:
         """Return these jobs as the working hash has them; what is gone is left out."""
         return read_jobs(link, self._working, fields)

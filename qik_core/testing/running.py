@@ -103,7 +103,8 @@ class Run:
         return Ended(f"skipped: by {skipped_by}") if skipped_by else said[0]
 
     def _call(self) -> object:
-        perform = self.definition.new(Context(self.job.payload)).perform
+        context = Context(self.job.payload, self.definition, self.args)
+        perform = self.definition.new(context).perform
         return self.wait(perform(*self.args)) if self.definition.is_async else perform(*self.args)
 
 

@@ -13,9 +13,9 @@ import pytest
 from qik_core import Job, hooks, registry
 from qik_core.context import Context
 from qik_core.errors import ArgumentError
+from qik_core.loop import LoopThread
 from qik_core.outcomes import Discard, Outcome, RequeueAfter, RetryIn, Terminal
 from qik_core.payload import Payload
-from qik_core.processor import LoopThread
 from qik_core.store.exchange import Done, Kind, Other
 from tests.qik_core.acting import NOW, fetched, gone, job_that, other, process, raising, started
 from tests.waiting import eventually

@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from qik_core import Job, registry
+from qik_core.ends import unique_of
 from qik_core.errors import Cancelled
 from qik_core.middleware import Next, ServerMiddleware
 from qik_core.payload import Payload
-from qik_core.processor import unique_of
 from qik_core.store.exchange import Done, Fetched, Kind, Other
 from tests.qik_core.acting import LOCK, NOW, fetched, gone, job_that, other, process, raising
 

@@ -11,8 +11,9 @@ import pytest
 from qik_core import Job, registry
 from qik_core.deadlines import Deadlines
 from qik_core.definition import Definition
+from qik_core.loop import LoopThread
 from qik_core.payload import Payload
-from qik_core.processor import LoopThread, Processor
+from qik_core.processor import Processor
 from qik_core.store.exchange import Done, Fetched, Kind, Other
 from tests.qik_core.acting import (
     LOCK,

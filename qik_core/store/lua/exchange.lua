@@ -5,13 +5,13 @@
 --     [6] ms after the epoch's birth in which nothing is handed out   [7] 3 L: least life of a running lock, seconds
 --     [8] dead_max   [9] seconds that the dead are kept   [10] UTC day   [11] queues, spaces between; ! first: their suspects
 --     [12…15] how many ended well without a lock, with one, how many did not, failures among them
---     [16…] the outcomes themselves: 1, 3 and 9 values each, see lib/settle.lua; then field, payload to run again
+--     [16…] the outcomes themselves: 1, 3 and 10 values each, see lib/settle.lua; then field, payload to run again
 -- returns status (done | again | idle | lost | fenced), epoch, time, superseded, "queue count queue count …", payloads
 --
 -- Why a script: the number tells a re-send from a new exchange, so a lost reply neither settles twice nor strands what
 -- was fetched; and every job moves in the same step as its lock. DEL first: what follows may then write to a full Redis.
 --
--- include: epoch locks wake settle fetch exchange
+-- include: epoch locks wake ended settle fetch exchange
 redis.call("DEL", K.never)
 local E, working, seq = open_epoch(ARGV[1]), KEYS[1], tonumber(ARGV[2])
 local mark = redis.call("HGET", working, "#")
@@ -25,11 +25,11 @@ local W = {working = working, holder = ARGV[4], lease = tonumber(ARGV[7]), super
 local plain, locked, others, at = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14]), 16
 if plain > 0 then redis.call("HDEL", working, unpack(ARGV, at, at + plain - 1)) end
 at = at + plain
-local again, first = {}, at + locked * 3 + others * 9
+local again, first = {}, at + locked * 3 + others * 10
 for i = first, #ARGV, 2 do again[ARGV[i]] = ARGV[i + 1] end
 if locked > 0 then settle_locked(E, W, at, locked, again) end
 at = at + locked * 3
-for i = 0, others - 1 do settle_other(E, W, {unpack(ARGV, at + i * 9, at + i * 9 + 8)}) end
+for i = 0, others - 1 do settle_other(E, W, {unpack(ARGV, at + i * 10, at + i * 10 + 9)}) end
 local settled = plain + locked + others
 count_runs(ARGV[10], settled, tonumber(ARGV[15]))
 local queues, want, jobs, runs, popped = {}, tonumber(ARGV[5]), {}, "", 0

@@ -55,7 +55,8 @@ local function put(W, o, kind, at, push)
   return false
 end
 
--- one job that did not end well: {kind, field, unique, jid, queue, delay, payload, payload to run again, counter or ""}
+-- one job that did not end well, or well for nothing: {kind, field, unique, jid, queue, delay, payload, payload to run again,
+-- counter or "", note for its end or "": see lib/ended.lua}; what runs again has not ended
 -- kind: t retry after delay seconds · s not failed, but again after delay seconds · d dead · b back on its queue · x gone
 local function settle_other(E, W, o)
   local kind, field, jid = o[1], o[2], o[4]
@@ -77,7 +78,8 @@ local function settle_other(E, W, o)
     if digest then write_locks(E, {digest, record(kind, "0", version, NOW + o[6] + seconds, jid .. "|" .. at)}, {}) end
     return
   end
-  if kind == "b" then came_back(o[5], o[7]) end
+  if kind == "b" then came_back(o[5], o[7])
+  elseif o[10] ~= "" then tell_ended(o[10], version) end
   if kind == "d" then trim_dead(W) end
   if not digest then return end
   if kind == "b" then write_locks(E, {digest, record("q", "0", version, NOW + seconds, jid)}, {})
