@@ -23,13 +23,19 @@ _PRUNE: Final = 3600.0
 
 
 class Periodic:
-    """Calls `once` every so many seconds on a thread of its own; says when it begins to fail and when it works again."""
+    """Calls `once` on a thread of its own, again and again; says when it begins to fail and when it works again.
 
-    def __init__(self, name: str, seconds: float, once: Callable[[], None]) -> None:
+    `pause` is the seconds between two calls, or says them after each.
+    """
+
+    def __init__(
+        self, name: str, pause: float | Callable[[], float], once: Callable[[], None]
+    ) -> None:
         self._name = name
-        self._seconds = seconds
+        self._pause = pause
         self._once = once
-        self._stop = Event()
+        self._wake = Event()
+        self._stopping = False
         self._failing = False
         self._thread = Thread(target=self._run, name=f"reconciler-{name}", daemon=True)
 
@@ -37,15 +43,21 @@ class Periodic:
         """Begin; the first call comes at once."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Have the next call come at once."""
+        self._wake.set()
+
     def stop(self, seconds: float) -> bool:
         """End after the call under way; False if that did not come in time."""
-        self._stop.set()
+        self._stopping = True
+        self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(max(0.0, seconds))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stopping:
+            self._wake.clear()
             try:
                 self._once()
             except QikError as error:
@@ -59,7 +71,8 @@ class Periodic:
                 if self._failing:
                     log.info("%s works again", self._name)
                 self._failing = False
-            self._stop.wait(self._seconds)
+            if not self._stopping:
+                self._wake.wait(self._pause() if callable(self._pause) else self._pause)
 
 
 class Keeper:
@@ -72,7 +85,7 @@ class Keeper:
         self._ledger = ledger
         self._changed = changed
         self._pruned = monotonic()
-        self.thread = Periodic("keeper", poll, self.once)
+        self.thread = Periodic("keeper", lambda: leases.pause(poll), self.once)
 
     def once(self) -> None:
         """Renew and take; once an hour, forget old passes. Raises SqlUnavailable, NotMigrated."""

@@ -1,4 +1,4 @@
-"""A process of reconcilers: one clock, one keeper, one watcher, a runner for each reconciler.
+"""A process of reconcilers: one clock, one keeper, one watcher, a runner for each unit: a reconciler, or a shard of it.
 
 Any number of such processes may run: leases share the reconcilers out. SIGTERM ends one within seconds and gives its
 leases back; one that dies is replaced when its leases have expired.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import monotonic, time
 from typing import Final
 
@@ -17,13 +17,13 @@ from qik_core.passes import Passes
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.keeper import Keeper, Periodic, Watcher
+from reconciler.lanes import Lanes
 from reconciler.lease import Change, Leases, identity
-from reconciler.ledger import Ledger
 from reconciler.passes import Tools
 from reconciler.report import Report
 from reconciler.runner import Runner
 from reconciler.scheduler import Clock
-from reconciler.watch import Watch
+from reconciler.sharding import Sharding, Units, by_shards
 
 log: Final = logging.getLogger("reconciler")
 
@@ -32,7 +32,8 @@ GRACE: Final = 5.0
 _LOOK: Final = 0.5
 _JUMP: Final = 2.0
 """Seconds that the wall clock must have moved against the monotonic one to count as set."""
-_SLOWEST_POLL: Final = 2.0
+_SLOWEST_POLL: Final = 5.0
+"""Seconds between two looks at the leases, unless one expires earlier: what was given back is taken within so long."""
 
 
 class Manager:
@@ -48,18 +49,21 @@ class Manager:
         told: Callable[[Report], None] = lambda _: None,
     ) -> None:
         self.holder = identity()
-        home = engines.home()
         names = [each.name for each in definitions]
-        self._leases = Leases(home, names, lease, holder=self.holder, busy=self._busy)
-        ledger = Ledger(home, self.holder)
-        watch = Watch(seam)
-        tools = Tools(seam, watch, engines, ledger)
-        self._runners = {
-            each.name: Runner(each, tools, self._leases, told=told) for each in definitions
-        }
-        self._clock = Clock(lambda name: self._runners[name].wake())
-        self._keeper = Keeper(self._leases, ledger, min(_SLOWEST_POLL, lease / 6), self._changed)
-        self._watcher = Watcher(watch, self._wake_all, self._wake_failed)
+        self._leases = Leases(engines.home(), names, lease, holder=self.holder, busy=self._busy)
+        self._tools = Tools.of(seam, engines, self.holder)
+        self._lanes = Lanes()
+        self._told = told
+        self._plain = [each for each in definitions if each.shards is None]
+        self._sharding = [Sharding(each, engines, self._reshard) for each in by_shards(definitions)]
+        self._runners: dict[str, Runner] = {}
+        self._ended: dict[str, Runner] = {}
+        self._changing = Lock()
+        self._clock = Clock(self._due)
+        self._keeper = Keeper(
+            self._leases, self._tools.ledger, min(_SLOWEST_POLL, lease / 6), self._changed
+        )
+        self._watcher = Watcher(self._tools.watch, self._wake_all, self._wake_failed)
         self._stop = Event()
 
     def run(self) -> bool:
@@ -69,10 +73,10 @@ class Manager:
             SqlUnavailable: the home database cannot be reached at the start.
             NotMigrated: it has no tables of ours.
         """
+        self._leases.follow(each.name for each in self._plain)
         self._leases.register()
-        for runner in self._runners.values():
-            runner.start()
-            self._clock.add(runner.definition.name, runner.definition.every)
+        for each in self._plain:
+            self._begin(each)
         for thread in self._threads:
             thread.start()
         self._clock.start()
@@ -89,8 +93,12 @@ class Manager:
         self._stop.set()
 
     @property
-    def _threads(self) -> tuple[Periodic, Periodic]:
-        return self._watcher.thread, self._keeper.thread
+    def _threads(self) -> list[Periodic]:
+        return [
+            self._watcher.thread,
+            self._keeper.thread,
+            *(each.thread for each in self._sharding),
+        ]
 
     def _look_after(self) -> bool:
         ahead = time() - monotonic()
@@ -130,17 +138,50 @@ class Manager:
         except QikError as error:
             log.warning("leases not given back: they expire", extra={"error": str(error)})
 
-    def _changed(self, change: Change) -> None:
-        for name in change.taken:
-            log.info("lease taken", extra={"reconciler": name, "term": self._leases.term(name)})
-            self._runners[name].wake()
-        for name in change.given:
-            log.info("lease given to a process with fewer", extra={"reconciler": name})
-        for name in change.lost:
-            log.warning("lease lost", extra={"reconciler": name})
+    # --- units -----------------------------------------------------------------------------------
 
-    def _busy(self, name: str) -> bool:
-        return self._runners[name].busy
+    def _begin(self, definition: Definition, after: Runner | None = None) -> None:
+        unit = definition.unit
+        runner = Runner(definition, self._tools, self._leases, self._lanes, told=self._told)
+        self._runners = {**self._runners, unit: runner}  # others walk over the one before
+        runner.start(after)
+        self._clock.add(unit, definition.every, definition.cron)
+
+    def _reshard(self, definitions: Sequence[Definition], units: Units) -> None:
+        """Begin with shards that have appeared, end with those that are gone."""
+        names = {each.name for each in definitions}
+        with self._changing:
+            there = {unit for unit, each in self._runners.items() if each.definition.name in names}
+            for unit in sorted(there - units.keys()):
+                log.info("shard gone", extra={"reconciler": unit})
+                self._clock.remove(unit)
+                self._ended[unit] = self._runners[unit]
+                self._ended[unit].stop("the shard is gone")
+            left = self._ended.keys() & there
+            self._runners = {u: each for u, each in self._runners.items() if u not in left}
+            for unit in sorted(units.keys() - there):
+                log.info("shard found", extra={"reconciler": unit})
+                self._begin(units[unit], self._ended.pop(unit, None))
+            self._leases.follow(self._runners)
+        self._keeper.thread.hurry()
+
+    def _changed(self, change: Change) -> None:
+        for unit in change.taken:
+            log.info("lease taken", extra={"reconciler": unit, "term": self._leases.term(unit)})
+            self._due(unit)
+        for unit in change.given:
+            log.info("lease given back", extra={"reconciler": unit})
+        for unit in change.lost:
+            log.warning("lease lost", extra={"reconciler": unit})
+
+    def _due(self, unit: str) -> None:
+        runner = self._runners.get(unit)
+        if runner is not None:
+            runner.wake()
+
+    def _busy(self, unit: str) -> bool:
+        runner = self._runners.get(unit)
+        return runner is not None and runner.busy
 
     def _wake_all(self) -> None:
         for runner in self._runners.values():

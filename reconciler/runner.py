@@ -1,17 +1,20 @@
-"""Runs the passes of one reconciler, on a thread of its own.
+"""Runs the passes of one unit, a reconciler or one shard of it, on a thread of its own.
 
-So passes of one reconciler never overlap, and one that hangs or fails does not hold up the others.
+So passes of one unit never overlap, and one that hangs or fails does not hold up the others. A thread that waits costs
+nothing but some memory; how many read one database at a time is up to its lanes.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import Condition, Thread
+from threading import TIMEOUT_MAX, Condition, Thread
 from time import monotonic
 from typing import Final
 
+from qik_core.errors import QikError
 from reconciler.definition import Definition
+from reconciler.lanes import SLICE, Lane, Lanes
 from reconciler.lease import Leases
 from reconciler.passes import Pass, Stop, Tools
 from reconciler.report import TOLD, Outcome, Report
@@ -31,6 +34,7 @@ class Runner:
         definition: Definition,
         tools: Tools,
         leases: Leases,
+        lanes: Lanes,
         *,
         told: Callable[[Report], None] = lambda _: None,
     ) -> None:
@@ -39,15 +43,21 @@ class Runner:
         """Passes that failed since the last one that did not."""
         self._tools = tools
         self._leases = leases
+        self._lanes = lanes
         self._told = told
         self._wakes = Condition()
         self._due = False
-        self._stopping = False
+        self._ending = ""
         self._pass: Pass | None = None
-        self._thread = Thread(target=self._run, name=f"reconciler-{definition.name}", daemon=True)
+        self._lane = Lane()
+        self._entered = 0.0
+        self._aside = False
+        self._after: Runner | None = None
+        self._thread = Thread(target=self._run, name=f"reconciler-{definition.unit}", daemon=True)
 
-    def start(self) -> None:
-        """Begin to wait."""
+    def start(self, after: Runner | None = None) -> None:
+        """Begin to wait; behind the end of one that has run the same unit before."""
+        self._after = after
         self._thread.start()
 
     def wake(self) -> None:
@@ -56,10 +66,10 @@ class Runner:
             self._due = True
             self._wakes.notify()
 
-    def stop(self) -> None:
+    def stop(self, why: str = "the process was asked to stop") -> None:
         """Have the pass under way end at its next step, and no other begin."""
         with self._wakes:
-            self._stopping = True
+            self._ending = why
             self._wakes.notify()
 
     def join(self, seconds: float) -> bool:
@@ -76,21 +86,37 @@ class Runner:
     def stuck(self) -> bool:
         """Return whether a step of the pass under way takes much longer than it may."""
         running = self._pass
-        return running is not None and monotonic() > running.until + STUCK
+        return running is not None and not self._aside and monotonic() > running.until + STUCK
 
     def _run(self) -> None:
+        if self._after is not None:
+            self._after.join(TIMEOUT_MAX)
+            self._after = None
         while self._wait():
-            term = self._leases.term(self.definition.name)
-            if term is not None:
-                self._run_one(term)
+            if self._leases.term(self.definition.unit) is None:
+                continue
+            self._lane = self._lane_of()
+            self._entered = self._lane.enter()
+            try:
+                term = self._leases.term(self.definition.unit)
+                if term is not None and not self._ending:
+                    self._run_one(term)
+            finally:
+                self._lane.leave()
 
     def _wait(self) -> bool:
-        """Return True when a pass is due, False when the process stops."""
+        """Return True when a pass is due, False when this unit ends."""
         pause = min(_LONGEST_PAUSE, 2.0 ** (self.failures - 1)) if self.failures else None
         with self._wakes:
-            self._wakes.wait_for(lambda: self._due or self._stopping, pause)
+            self._wakes.wait_for(lambda: self._due or self._ending, pause)
             self._due = False
-            return not self._stopping
+            return not self._ending
+
+    def _lane_of(self) -> Lane:
+        try:
+            return self._lanes.of(self._tools.engines.of(self.definition))
+        except QikError:  # its pass says so
+            return Lane()
 
     def _run_one(self, term: int) -> None:
         self._pass = Pass(self.definition, self._tools, term, lambda: self._standing(term))
@@ -105,11 +131,23 @@ class Runner:
         self._told(report)
 
     def _standing(self, term: int) -> Stop | None:
-        if self._stopping:
-            return Outcome.DEPOSED, "the process was asked to stop"
-        if self._leases.term(self.definition.name) != term:
+        self._let_others()
+        if self._ending:
+            return Outcome.DEPOSED, self._ending
+        if self._leases.term(self.definition.unit) != term:
             return Outcome.DEPOSED, "the lease is gone"
         return None
+
+    def _let_others(self) -> None:
+        """Between two steps of a long pass, when no transaction of its own is open, let those who wait go first."""
+        running = self._pass
+        if running is None or not self._lane.wanted or monotonic() - self._entered < SLICE:
+            return
+        self._aside = True
+        self._lane.leave()
+        self._entered = self._lane.enter()
+        running.until = monotonic() + STUCK
+        self._aside = False
 
 
 def say(report: Report) -> None:

@@ -8,10 +8,12 @@ notices a jump calls `again()`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -52,6 +54,11 @@ class Clock:
             id=name,
             next_run_time=datetime.now(UTC),
         )
+
+    def remove(self, name: str) -> None:
+        """Call this one no more."""
+        with suppress(JobLookupError):
+            self._scheduler.remove_job(name)
 
     def start(self) -> None:
         """Begin to call."""

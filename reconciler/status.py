@@ -34,6 +34,8 @@ class Standing:
     """One reconciler, as SQL has it."""
 
     reconciler: str
+    shard: str
+    """Empty for a reconciler without shards."""
     job: str | None
     holder: str | None
     """Who holds the lease; None when nobody does, or it has expired."""
@@ -42,6 +44,11 @@ class Standing:
     running_for: float | None
     """Seconds since the pass under way began, None outside of a pass."""
     last: Last | None
+
+    @property
+    def unit(self) -> str:
+        """The name, with the shard behind it where there is one."""
+        return f"{self.reconciler}/{self.shard}" if self.shard else self.reconciler
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -60,30 +67,41 @@ def standings(home: Engine) -> list[Standing]:
     with reading(home, _QUERY) as connection:
         now = float(connection.execute(select(clock(home.dialect.name))).scalar_one())
         ours = select(lease).where(lease.c.reconciler.not_like(f"{PROCESS}%"))
-        leases = {row.reconciler: row for row in connection.execute(ours)}
+        leases = {_unit(row): row for row in connection.execute(ours)}
         last, under_way = (
             {
-                row.reconciler: row
+                _unit(row): row
                 for row in connection.execute(
-                    select(passes).where(passes.c.id.in_(each.group_by(passes.c.reconciler)))
+                    select(passes).where(
+                        passes.c.id.in_(each.group_by(passes.c.reconciler, passes.c.shard))
+                    )
                 )
             }
             for each in (ended, newest)
         )
-    names = sorted({*leases, *under_way})
+    units = sorted({*leases, *under_way})
     return [
-        _standing(name, leases.get(name), last.get(name), under_way.get(name), now)
-        for name in names
+        _standing(unit, leases.get(unit), last.get(unit), under_way.get(unit), now)
+        for unit in units
     ]
 
 
+def _unit(row: Row[Any]) -> tuple[str, str]:
+    return row.reconciler, row.shard
+
+
 def _standing(
-    name: str, held: Row[Any] | None, last: Row[Any] | None, newest: Row[Any] | None, now: float
+    unit: tuple[str, str],
+    held: Row[Any] | None,
+    last: Row[Any] | None,
+    newest: Row[Any] | None,
+    now: float,
 ) -> Standing:
     led = held is not None and held.holder is not None and held.expires_at > now
     running = newest is not None and newest.outcome is None and led
     return Standing(
-        reconciler=name,
+        reconciler=unit[0],
+        shard=unit[1],
         job=None if newest is None else newest.job_class,
         holder=held.holder if held is not None and led else None,
         term=0 if held is None else held.term,

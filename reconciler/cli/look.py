@@ -62,7 +62,7 @@ def _show(rows: Sequence[Standing] | None, epoch: Any, errors: Sequence[Exceptio
         click.echo("no reconciler has ever run here: start `reconciler run`")
     for each in rows or ():
         if each.last is not None and each.last.reason:
-            click.echo(f"{each.reconciler}: {each.last.outcome}: {each.last.reason}")
+            click.echo(f"{each.unit}: {each.last.outcome}: {each.last.reason}")
     if epoch is not None:
         click.echo(f"epoch {epoch.loss}")
     for error in errors:
@@ -73,7 +73,7 @@ def _cells(each: Standing) -> tuple[str, ...]:
     last = each.last
     outcome = "-" if last is None else last.outcome
     return (
-        each.reconciler,
+        each.unit,
         each.job or "-",
         each.holder or "nobody",
         str(each.term),
