@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from reconciler.errors import ReconcilerError as ReconcilerError
     from reconciler.errors import SqlUnavailable as SqlUnavailable
     from reconciler.errors import UnknownReconciler as UnknownReconciler
+    from reconciler.occurrences import OccurrenceOptions as OccurrenceOptions
+    from reconciler.occurrences import Occurrences as Occurrences
     from reconciler.options import Backpressure as Backpressure
     from reconciler.options import Fair as Fair
     from reconciler.options import Freshness as Freshness
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "declaration": ("Reconciler",),
+    "occurrences": ("OccurrenceOptions", "Occurrences"),
     "options": (
         "Backpressure",
         "Fair",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
@@ -56,6 +57,35 @@ class Crontab:
             time = each.astimezone(UTC)
             if time > last:
                 yield (last := time)
+
+
+class Overlap(StrEnum):
+    """Which slots are told while earlier ones are not done."""
+
+    ALL = "all"  # all of them, side by side
+    ONE = "one"  # the earliest; the next one when that is done, and none is left out
+    SKIP = "skip"  # the latest, once no earlier one is under way; those before it are left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """The times at which something should have happened."""
+
+    times: Crontab
+    zone: tzinfo
+    catchup: float
+    """Seconds for which a slot is expected after its time."""
+    overlap: Overlap
+    since: datetime | None
+    """Slots up to then are not expected."""
+
+    def expected(self, now: float) -> list[int]:
+        """Return the slots of the catch-up window in epoch seconds, earliest first."""
+        until = datetime.fromtimestamp(now, UTC)
+        since = datetime.fromtimestamp(max(0.0, now - self.catchup), UTC)
+        if self.since is not None:
+            since = max(since, self.since)
+        return [int(each.timestamp()) for each in self.times.between(since, until, self.zone)]
 
 
 def crontab(owner: str, option: str, text: object) -> Crontab:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from reconciler.cron import Crontab, crontab
+from reconciler.cron import Crontab, Slots, crontab
 from reconciler.errors import Rule, broken
 from reconciler.guards import check_guard
 from reconciler.jobs import JobFacts, facts
@@ -29,6 +29,7 @@ from reconciler.options import (
 )
 from reconciler.pending import Pending
 from reconciler.shape import Shape, shape
+from reconciler.slots import slot_shape
 
 T = TypeVar("T")
 
@@ -92,8 +93,8 @@ class Definition:
 # --- the checks -------------------------------------------------------------------------------
 
 
-def define(cls: type[Any], given: Mapping[str, Any]) -> Definition:
-    """Return the definition of a class with its keywords.
+def define(cls: type[Any], given: Mapping[str, Any], slots: Slots | None = None) -> Definition:
+    """Return the definition of a class with its keywords. With `slots` its rows say what is done of them.
 
     Raises:
         DefinitionError: names the class, the rule and the remedy.
@@ -107,23 +108,16 @@ def define(cls: type[Any], given: Mapping[str, Any]) -> Definition:
                 f"there is no option {option!r}",
                 f"There are: {', '.join(sorted(Options.__annotations__))}",
             )
-    pending = cls.__dict__.get("pending", getattr(cls, "pending", None))
-    if not isinstance(pending, Pending):
-        raise broken(
-            owner,
-            Rule.PENDING,
-            "it does not say which rows want a job"
-            if pending is None
-            else f"pending is a {type(pending).__name__}",
-            "Write pending = derive(SomeJob, select(Row.id).where(...))",
-        )
+    pending = _declared(cls, "pending" if slots is None else "done")
     job = _job(owner, pending)
     every, cron = _times(owner, given)
     made = Definition(
         name=_name(owner, given.get("name", cls.__name__)),
         job=pending.job,
         facts=job,
-        shape=shape(owner, pending, _derived(owner, job, given), every),
+        shape=shape(owner, pending, _derived(owner, job, given), every)
+        if slots is None
+        else slot_shape(owner, pending, job, slots),
         every=every,
         cron=cron,
         jitter=seconds(owner, "jitter", given.get("jitter", 0.0)),
@@ -142,6 +136,20 @@ def define(cls: type[Any], given: Mapping[str, Any]) -> Definition:
         sharded = made.shards is not None
         check_guard(owner, made.guard, made.shape, job, work=made.job, sharded=sharded)
     return made
+
+
+def _declared(cls: type[Any], name: str) -> Pending[Any]:
+    pending = getattr(cls, name, None)
+    if isinstance(pending, Pending):
+        return pending
+    raise broken(
+        cls.__qualname__,
+        Rule.PENDING,
+        f"it does not say which rows {'want a job' if name == 'pending' else 'are done'}"
+        if pending is None
+        else f"{name} is a {type(pending).__name__}",
+        f"Write {name} = derive(SomeJob, select(Row.{'id' if name == 'pending' else 'slot'}).where(...))",
+    )
 
 
 def _job(owner: str, pending: Pending[Any]) -> JobFacts:

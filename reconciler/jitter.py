@@ -14,13 +14,21 @@ from typing import Final
 _SPAN: Final = float(1 << 64)
 
 
-def delays(digests: Sequence[bytes], window: float, now: float) -> list[float]:
+def delays(
+    digests: Sequence[bytes], window: float, now: float, due_in: Sequence[float] | None = None
+) -> list[float]:
     """Return the delay in seconds of each job, in [0, window). `now` is the database's time in epoch seconds.
 
-    A digest stands for the class and the key of a job.
+    A digest stands for the class and the key of a job. With `due_in` (seconds until each is due) a delay is that long
+    and up to `window` longer, never shorter.
     """
     salt = f"{window:.6f}".encode()
-    return [(_share(digest, salt) * window - now) % window for digest in digests]
+    if due_in is None:
+        return [(_share(digest, salt) * window - now) % window for digest in digests]
+    return [
+        due + (_share(digest, salt) * window - now - due) % window
+        for digest, due in zip(digests, due_in, strict=True)
+    ]
 
 
 def _share(digest: bytes, salt: bytes) -> float:

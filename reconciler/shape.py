@@ -15,6 +15,7 @@ from sqlalchemy.engine import result_tuple
 from sqlalchemy.sql.elements import ColumnElement
 
 from reconciler import columns
+from reconciler.cron import Slots
 from reconciler.errors import Rule, broken
 from reconciler.jobs import JobFacts
 from reconciler.mapping import arguments_of
@@ -26,6 +27,8 @@ Element = ColumnElement[Any]
 
 SHORTEST: Final = 60.0
 """Seconds before it is due that a row is told at least, unless `horizon=` says less."""
+LONGEST: Final = 366 * 86_400.0
+"""Seconds before it is due that a row may be told at most."""
 LABEL: Final = "qik__"
 """Begins the names of columns that a pass adds."""
 
@@ -78,6 +81,8 @@ class Shape:
     run_at: RunAt | None = None
     tenant_at: int | None = None
     """Where a row has its tenant."""
+    slots: Slots | None = None
+    """The rows of the statement are what is done, and a slot without a row is what is pending."""
 
     @property
     def run_at_at(self) -> int | None:
@@ -108,6 +113,25 @@ def shape(owner: str, pending: Pending[Any], job: JobFacts, every: float) -> Sha
     return _Resolution(owner, pending, job, every).shape()
 
 
+def checked(owner: str, query: object) -> Select[Any]:
+    """Return the query of a declaration if pages can be cut of it.
+
+    Raises:
+        DefinitionError: it is no select, or says itself which of its rows are read.
+    """
+    if not isinstance(query, Select):
+        raise broken(
+            owner,
+            Rule.QUERY,
+            f"the query is a {type(query).__name__}",
+            "Give derive() a select(); wrap a union as select(u.c.id).select_from(u), u = union(...).subquery()",
+        )
+    for clause, remedy in _CLAUSES.items():
+        if _has(query, clause):
+            raise broken(owner, Rule.QUERY, f"the query has {clause}", remedy)
+    return query
+
+
 class _Resolution:
     """The steps from a declaration to its shape; each looks at one rule."""
 
@@ -116,7 +140,7 @@ class _Resolution:
         self.pending = pending
         self.job = job
         self.every = every
-        self.query: Select[Any] = self._query()
+        self.query = checked(owner, pending.query)
         self.selected: list[Element] = list(self.query.selected_columns)
         self.added: list[Element] = []
 
@@ -147,21 +171,6 @@ class _Resolution:
             run_at=run_at,
             tenant_at=at_tenant,
         )
-
-    # --- the query -----------------------------------------------------------
-
-    def _query(self) -> Select[Any]:
-        query = self.pending.query
-        if not isinstance(query, Select):
-            raise self._broken(
-                Rule.QUERY,
-                f"the query is a {type(query).__name__}",
-                "Give derive() a select(); wrap a union as select(u.c.id).select_from(u), u = union(...).subquery()",
-            )
-        for clause, remedy in _CLAUSES.items():
-            if _has(query, clause):
-                raise self._broken(Rule.QUERY, f"the query has {clause}", remedy)
-        return query
 
     # --- key -----------------------------------------------------------------
 
@@ -278,9 +287,15 @@ class _Resolution:
                 f"{stray} is given, and nothing says when a row is due",
                 "Say when: derive(..., run_at=Reminder.send_at)",
             )
-        usual = max(2 * self.every, SHORTEST)
+        usual = min(max(2 * self.every, SHORTEST), LONGEST)
         horizon = self._seconds("horizon", usual)
-        if 0 < horizon < self.every:
+        if horizon > LONGEST:
+            raise self._broken(
+                Rule.RUN_AT,
+                f"horizon is {horizon:g} s: jobs would wait in Redis for longer than a year",
+                "Use a short one, and leave rows in SQL, where they cost nothing: horizon=timedelta(minutes=10)",
+            )
+        if 0 < horizon < min(self.every, LONGEST):
             raise self._broken(
                 Rule.RUN_AT,
                 f"horizon is {horizon:g} s and every {self.every:g} s: rows that fall due between two passes would be late",

@@ -1,7 +1,7 @@
 """The pending rows of one reconciler, page by page along its order (keyset), each page a short read-only transaction.
 
 No cursor stays open between pages: it would hold back vacuum and need one connection for the whole pass. A page is read
-whole before anything of it is pushed. Where all columns of the order run the same way and the database can use an index
+whole before anything of it is pushed. With `fair=` pages run along the rank of a row within its tenant. Where all columns of the order run the same way and the database can use an index
 for it, the position is compared as one row value, `(a, b) > (:a, :b)`; else column by column.
 """
 
@@ -30,11 +30,12 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeEngine
 
-from reconciler.columns import name, plain
+from reconciler.columns import name, nullable, plain
 from reconciler.definition import Definition
 from reconciler.errors import Rule, broken
+from reconciler.fair import Ahead, directed, ranked
 from reconciler.moments import moment
-from reconciler.shape import Order, Shape
+from reconciler.shape import Order, RunAt, Shape
 from reconciler.sql import again, reading
 
 Position: TypeAlias = tuple[Any, ...]
@@ -50,22 +51,27 @@ _SHORT: Final = 24
 class Source:
     """Reads the pages of one pass. `now` is the database's time when the pass began, in epoch seconds.
 
+    `held` is how many rows are held back at most: with `fair=` they take nobody's share, so as many more are read.
+
     Raises:
         DefinitionError: this database cannot go on from a page in this order.
     """
 
-    def __init__(self, definition: Definition, engine: Engine, now: float) -> None:
-        self._shape = definition.shape
+    def __init__(self, definition: Definition, engine: Engine, now: float, held: int = 0) -> None:
+        shape, dialect = definition.shape, engine.dialect.name
         self._engine = engine
         self._timeout = definition.statement_timeout
-        for each in self._shape.order:
-            _check_exact(definition.name, each.column, engine.dialect.name)
-        rows = _old_enough(definition, now, engine.dialect.name)
-        ordered = rows.order_by(*map(_ordered, self._shape.order)).limit(
+        for each in shape.order:
+            _check_exact(definition.name, each.column, dialect)
+        rows, self._order = eligible(definition, now, dialect), shape.order
+        if definition.fair is not None:
+            most = definition.fair.per_tenant + held
+            rows, self._order = ranked(shape, rows, most, _late_before(shape, now))
+        self._first = rows.order_by(*(directed(each.column, each) for each in self._order)).limit(
             bindparam(_LIMIT, type_=Integer)
         )
-        self._first = ordered
-        self._next = ordered.where(behind(self._shape.order, engine.dialect.name))
+        self._next = self._first.where(behind(self._order, dialect))
+        self._ahead = None if definition.fair is None else Ahead(self._rows)
 
     def read(self, after: Position | None, limit: int) -> Sequence[Row[Any]]:
         """Return up to `limit` rows behind a position; fewer mean that there are no more.
@@ -75,6 +81,11 @@ class Source:
             SqlUnavailable: the database cannot be reached.
             SQLAlchemyError: the statement itself cannot work.
         """
+        if self._ahead is not None:
+            return self._ahead.page(after, limit, self.position)
+        return self._rows(after, limit)
+
+    def _rows(self, after: Position | None, limit: int) -> Sequence[Row[Any]]:
         values: dict[str, Any] = {_LIMIT: limit}
         if after is not None:
             values.update((f"{_AFTER}{at}", value) for at, value in enumerate(after))
@@ -91,7 +102,7 @@ class Source:
 
     def position(self, row: Row[Any]) -> Position:
         """Return the position of a row."""
-        return tuple(row[each.at] for each in self._shape.order)
+        return tuple(row[each.at] for each in self._order)
 
 
 def behind(order: Sequence[Order], dialect: str) -> ColumnElement[bool]:
@@ -132,19 +143,43 @@ def _is_short_float(kind: TypeEngine[Any], dialect: str) -> bool:
     return kind.precision <= _SHORT
 
 
-def _ordered(order: Order) -> ColumnElement[Any]:
-    return order.column.desc() if order.descending else order.column.asc()
+# --- which rows, and when -----------------------------------------------------------------------
 
 
-# --- age ----------------------------------------------------------------------------------------
-
-
-def _old_enough(definition: Definition, now: float, dialect: str) -> Select[Any]:
-    """Leave out rows whose own push may still be on its way."""
+def eligible(definition: Definition, now: float, dialect: str) -> Select[Any]:
+    """Return the rows that a pass at this moment looks at: neither those whose own push is on its way, nor those due later."""
     shape, young = definition.shape, _is_young(definition, now, dialect)
-    if shape.age is None or young is None:
-        return shape.statement
-    return shape.statement.where(or_(shape.age.is_(None), ~young))
+    rows = shape.statement
+    if shape.age is not None and young is not None:
+        rows = rows.where(or_(shape.age.is_(None), ~young))
+    if shape.run_at is not None:
+        rows = rows.where(_due_soon(shape, shape.run_at, now, dialect))
+    return rows
+
+
+def _due_soon(shape: Shape, run_at: RunAt, now: float, dialect: str) -> ColumnElement[bool]:
+    """Return what is true of a row that is due within the horizon: no moment at all is at once."""
+    soon = run_at.column <= moment(run_at.column, now + run_at.horizon, dialect)
+    return or_(run_at.column.is_(None), soon) if nullable(run_at.column, shape.statement) else soon
+
+
+def due_in(shape: Shape, row: Any, now: float) -> float | None:
+    """Return the seconds until the job of a row is due, 0 at the least; None for a row that is late and not to be told.
+
+    `now` is the database's time in epoch seconds.
+    """
+    if shape.run_at is None or (due := row[shape.run_at.at]) is None:
+        return 0.0
+    late = now - float(due)
+    if shape.run_at.grace is not None and late > shape.run_at.grace:
+        return None
+    return max(0.0, -late)
+
+
+def _late_before(shape: Shape, now: float) -> float | None:
+    if shape.run_at is None or shape.run_at.grace is None:
+        return None
+    return now - shape.run_at.grace
 
 
 def too_young(definition: Definition, now: float, dialect: str) -> Select[Any] | None:
