@@ -15,11 +15,14 @@ from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
 from reconciler.columns import plain
 from reconciler.inverse import Key
-from reconciler.shape import Shape
-from reconciler.sql import MYSQL, is_of_a_value
+from reconciler.moments import epoch
+from reconciler.shape import RunAt, Shape
+from reconciler.sql import MYSQL, clock, is_of_a_value
 
 MOST: Final = 500
 """Keys of one statement."""
+EARLY: Final = 5.0
+"""Seconds before its moment that a job may run: Redis says when, and its clock is not the database's."""
 _EACH: Final = 50
 """Keys of a statement with an answer for each."""
 _KEYS: Final = "qik__keys"
@@ -35,6 +38,8 @@ class Question:
         self._at = shape.key
         self._columns = [plain(selected[at]) for at in shape.key]
         self._statement = shape.statement
+        if shape.run_at is not None:
+            self._statement = self._statement.where(_is_due(shape.run_at, dialect))
         self._rows = None if _is_spelt_out(self._columns, dialect) else self._in()
 
     def pending(self, reading: Reading, keys: Sequence[Key]) -> list[bool | None]:
@@ -113,6 +118,15 @@ class Question:
 
     def _where(self, condition: ColumnElement[bool]) -> Select[Any]:
         return self._statement.where(condition)
+
+
+def _is_due(run_at: RunAt, dialect: str) -> ColumnElement[bool]:
+    """Return what is true of a row whose job may run now: a row that was moved to later wants its job then."""
+    due, now = epoch(run_at.column), clock(dialect)
+    soon = due <= now + EARLY
+    if run_at.grace is not None:
+        soon = and_(soon, due >= now - run_at.grace)
+    return or_(run_at.column.is_(None), soon)
 
 
 def _is_spelt_out(columns: Sequence[ColumnElement[Any]], dialect: str) -> bool:

@@ -212,3 +212,24 @@ def test_grouped_rows_are_found_by_their_key(home: Engine) -> None:
         )
 
     assert ask(Ranks.definition, home, (1,), (2,), (3,), (4,)) == [False, True, True, False]
+
+
+@pytest.mark.parametrize("late", ["run", "skip"])
+def test_a_row_that_was_moved_to_later_wants_its_job_then(home: Engine, late: str) -> None:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    for key, seconds in {1: -3600, 2: -60, 3: 2, 4: 3600}.items():
+        fill(home, [key], since=now + timedelta(seconds=seconds))
+    fill(home, [5], since=None)
+    options: dict[str, Any] = {"late": "skip", "grace": timedelta(minutes=10)}
+
+    class Remind(Job, unique_for=60):
+        def perform(self, item: int) -> None: ...
+
+    class Reminders(Reconciler, every=60):
+        pending = derive(
+            Remind, select(Item.id), run_at=Item.since, **(options if late == "skip" else {})
+        )
+
+    found = ask(Reminders.definition, home, *((each,) for each in range(1, 6)))
+
+    assert found == [late == "run", True, True, False, True]
