@@ -35,6 +35,7 @@ class Ledger:
         """Note that a pass begins; returns its number. `term` is 0 for a pass by hand, which needs no lease."""
         row = {
             "reconciler": definition.name,
+            "shard": definition.shard,
             "job_class": definition.facts.name,
             "holder": self._holder,
             "term": term,
@@ -57,15 +58,20 @@ class Ledger:
             "page_size": report.page_size,
             "codes": json.dumps(report.codes),
             "cursor": report.cursor,
+            "details": json.dumps(report.details),
         }
         ended = update(passes).where(passes.c.id == report.pass_id).values(values)
         again(lambda: self._write(ended))
 
-    def cursor(self, name: str, epoch: str) -> str | None:
+    def cursor(self, definition: Definition, epoch: str) -> str | None:
         """Return where the last pass stood when its time was up; None if it ended otherwise, or Redis has lost data since."""
         last = (
             select(passes.c.outcome, passes.c.cursor, passes.c.epoch)
-            .where(passes.c.reconciler == name, passes.c.outcome.is_not(None))
+            .where(
+                passes.c.reconciler == definition.name,
+                passes.c.shard == definition.shard,
+                passes.c.outcome.is_not(None),
+            )
             .order_by(passes.c.id.desc())
             .limit(1)
         )

@@ -6,11 +6,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from alembic import command
+from alembic import command, context, op
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Column, Connection, Engine, Text, inspect
 
 from reconciler.sql import translated
 from reconciler.tables import VERSION_TABLE
@@ -80,3 +80,29 @@ def head() -> str:
     if found is None:
         raise FileNotFoundError(f"no migrations in {location()}: install the package again")
     return found
+
+
+# --- for the migrations themselves ----------------------------------------------------------------
+
+
+def add_texts(table: str, *names: str) -> None:
+    """Add columns of text that may be NULL, but for those that are there: an upgrade that died half-way is repeated."""
+    there = _columns(table)
+    knows = op.get_context().dialect.name in ("postgresql", "mariadb")
+    for name in names:
+        if name not in there:
+            op.add_column(table, Column(name, Text()), if_not_exists=knows or None)
+
+
+def drop_columns(table: str, *names: str) -> None:
+    """Remove columns, but for those that are gone."""
+    there = _columns(table)
+    for name in names:
+        if name in there or context.is_offline_mode():
+            op.drop_column(table, name)
+
+
+def _columns(table: str) -> set[str]:
+    if context.is_offline_mode():
+        return set()
+    return {each["name"] for each in inspect(op.get_bind()).get_columns(table)}

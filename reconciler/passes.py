@@ -1,6 +1,6 @@
 """One pass, as a straight line: read `run` first.
 
-    look → audit → page → told already? → push → codes, page by page until one is short
+    look → audit → page → eligible? → told? → room? → push → codes, page by page until one is short
 
 A pass changes nothing but Redis: it may be cut off anywhere and begun again, and locks make the repetition free.
 """
@@ -10,34 +10,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final, TypeAlias
 
 from qik_core import Code
-from qik_core.errors import ArgumentError, DefinitionError, QikError
+from qik_core.errors import QikError
 from qik_core.passes import Passes
 from reconciler import jitter
 from reconciler.definition import Definition
 from reconciler.engines import Engines
-from reconciler.errors import StatementTimeout
+from reconciler.gauges import Gauges
 from reconciler.ledger import Ledger
-from reconciler.report import INVALID, TOLD, Outcome, Progress, Report
-from reconciler.source import Position, Source, read_position, write_position
+from reconciler.pages import Pages
+from reconciler.pressure import Gates
+from reconciler.report import INVALID, SHADOW, TOLD, Outcome, Progress, Report
+from reconciler.rows import Batch, batch
+from reconciler.source import Source, read_position, write_position
 from reconciler.sql import read_clock
 from reconciler.watch import Watch
 
 log: Final = logging.getLogger("reconciler")
 
-SMALLEST_PAGE: Final = 50
-"""A page is not halved below this."""
 ROLL_TIMEOUT: Final = 30.0
 """Seconds that a pass waits for a roll; then it goes on, and the pass after it tells the rest."""
 _CALL: Final = 10.0
 """Seconds that the calls of Redis between two looks at the clock may take, more than their own deadlines allow."""
 _WRITE: Final = 35.0
 """Seconds that the ledger may take: SQLite waits 30 s for other writers."""
-_TAG: Final = 6
 _SHOWN: Final = 3
 
 Stop: TypeAlias = tuple[Outcome, str]
@@ -51,6 +50,12 @@ class Tools:
     watch: Watch
     engines: Engines
     ledger: Ledger
+    gates: Gates
+
+    @classmethod
+    def of(cls, seam: Passes, engines: Engines, holder: str) -> Tools:
+        """Return the tools of a process that calls itself `holder`."""
+        return cls(seam, Watch(seam), engines, Ledger(engines.home(), holder), Gates(seam))
 
 
 class Pass:
@@ -72,9 +77,9 @@ class Pass:
         self._began = monotonic()
         self._progress = Progress(page_size=definition.batch_size)
         self._epoch = ""
+        self._gauges = Gauges()
         self._invalid: list[str] = []
-        self._slow = 0
-        self._ahead = 0.0
+        self._ahead = time() - monotonic()
 
     def run(self) -> Report:
         """Tell every pending row; every way to end is an outcome, nothing is raised but what ends the process."""
@@ -86,108 +91,126 @@ class Pass:
         except QikError as error:
             outcome, reason, failed = Outcome.FAILED, str(error), error
         except Exception as error:  # one broken reconciler must not stop the others
-            log.exception("pass failed", extra={"reconciler": self.definition.name})
+            log.exception("pass failed", extra={"reconciler": self.definition.unit})
             outcome, failed = Outcome.FAILED, error
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return self._end(outcome, reason, number, failed)
 
     def _tell_all(self) -> Stop:
-        source, position = self._begin()
-        while (stopped := self._stopped()) is None:
-            size = self._progress.page_size
-            rows = self._page(source, position, size)
-            if rows is None:
-                continue
-            stopped = self._tell(rows)
-            if stopped is not None:
-                return stopped
-            if len(rows) < size:
-                return self._complete()
-            position = source.position(rows[-1])
-            self._progress.cursor = write_position(position)
-        return stopped
+        source, pages = self._begin()
+        try:
+            while (stopped := self._stopped()) is None:
+                rows = self._page(pages)
+                if rows is None:
+                    continue
+                with self._gauges.timed("telling"):
+                    stopped = self._tell(rows)
+                if stopped is not None:
+                    return stopped
+                if pages.ended:
+                    return self._complete()
+                self._progress.cursor = write_position(source.position(rows[-1]))
+            return stopped
+        finally:
+            pages.close()
 
     # --- the steps -------------------------------------------------------------------------------
 
-    def _begin(self) -> tuple[Source, Position | None]:
+    def _begin(self) -> tuple[Source, Pages]:
         """Look at the epoch, heal what somebody deleted by hand, and find where to start."""
         self._step(_CALL)
         self._epoch = self._tools.watch.look()
         if self._tools.seam.audit(self.definition.queues):
             self._roll()
         self._step(_CALL)
-        engine = self._tools.engines.engine(self.definition.database)
+        engine = self._tools.engines.of(self.definition)
         self._ahead = read_clock(engine) - monotonic()
         source = Source(self.definition, engine, self._clock())
-        cursor = self._tools.ledger.cursor(self.definition.name, self._epoch)
-        return source, None if cursor is None else read_position(cursor)
+        cursor = self._tools.ledger.cursor(self.definition, self._epoch)
+        after = None if cursor is None else read_position(cursor)
+        return source, Pages(source, self.definition.batch_size, after)
 
     def _roll(self) -> None:
         self._step(ROLL_TIMEOUT)
         ended = self._tools.seam.roll(monotonic() + ROLL_TIMEOUT)
         note = "jobs were deleted by hand, their locks are collected"
         self._progress.notes.append(note if ended else f"{note.replace('are', 'are not yet')}")
-        log.warning(self._progress.notes[-1], extra={"reconciler": self.definition.name})
+        log.warning(self._progress.notes[-1], extra={"reconciler": self.definition.unit})
 
-    def _page(self, source: Source, after: Position | None, size: int) -> Sequence[Any] | None:
-        """Return the next page; None when it was too slow and is to be tried again at half the size.
-
-        Raises:
-            StatementTimeout: twice in a row at the smallest size.
-        """
+    def _page(self, pages: Pages) -> Sequence[Any] | None:
+        """Return the next page; None when it was too slow and is to be tried again at half the size."""
         self._step(self.definition.statement_timeout)
-        smallest = min(SMALLEST_PAGE, self.definition.batch_size)
-        try:
-            rows = source.read(after, size)
-        except StatementTimeout:
-            self._slow += size <= smallest
-            if self._slow > 1:
-                raise
-            self._progress.page_size = max(smallest, size // 2)
-            return None
-        self._slow = 0
-        self._progress.pages += 1
-        self._progress.scanned += len(rows)
+        with self._gauges.timed("reading"):
+            rows = pages.read()
+        self._progress.page_size = pages.size
+        if rows is not None:
+            self._progress.pages += 1
+            self._progress.scanned += len(rows)
+            self._gauges.pending(self.definition, rows)
         return rows
 
     def _tell(self, rows: Sequence[Any]) -> Stop | None:
         """Tell the rows of one page that are not told; returns why the pass has to end, if it has to."""
         self._step(_CALL)
-        rows, args, digests = self._keys(rows)
-        if not digests:
+        found = self._travelling(rows)
+        if not found:
             return None
-        versions = self._versions(rows)
-        told = self._tools.seam.told(digests, versions)
-        new = [at for at, each in enumerate(told) if not each]
-        if len(new) < len(told):
-            self._progress.codes[TOLD] += len(told) - len(new)
+        new = self._untold(found)
         if not new:
             return None
-        return self._stopped() or self._push(new, args, digests, versions)
+        if self.definition.shadow:
+            self._progress.codes[SHADOW] += len(new)
+            return None
+        return self._stopped() or self._push(new)
 
-    def _push(
-        self,
-        new: Sequence[int],
-        args: Sequence[tuple[Any, ...]],
-        digests: Sequence[bytes],
-        versions: Sequence[str] | None,
-    ) -> Stop | None:
+    def _travelling(self, rows: Sequence[Any]) -> Batch:
+        found, invalid = batch(self.definition, rows)
+        for each in invalid:
+            self._progress.codes[INVALID] += 1
+            self._invalid = [*self._invalid, str(each)][:_SHOWN]
+            log.warning(
+                "row cannot be told",
+                extra={
+                    "reconciler": self.definition.unit,
+                    "key": repr(each.key),
+                    "error": str(each.error),
+                },
+            )
+        return found
+
+    def _untold(self, found: Batch) -> Batch:
+        told = self._tools.seam.told(found.digests, found.tags)
+        new = found.pick([at for at, each in enumerate(told) if not each])
+        if len(new) < len(found):
+            self._progress.codes[TOLD] += len(found) - len(new)
+        self._gauges.untold(self.definition, new)
+        return new
+
+    def _push(self, new: Batch) -> Stop | None:
+        """Tell as many as there is room for, most urgent first."""
+        room, reason = self._tools.gates.room(self.definition)
+        shut = room is not None and room < len(new)
+        if shut:
+            new = new.pick(range(room or 0))
+        stopped = self._send(new) if new else None
+        return stopped or ((Outcome.GATED, f"{reason}; the rest stays in SQL") if shut else None)
+
+    def _send(self, new: Batch) -> Stop | None:
         delays = None
         if self.definition.jitter:
-            window = jitter.delays(
-                [digests[at] for at in new], self.definition.jitter, self._clock()
-            )
+            window = jitter.delays(new.digests, self.definition.jitter, self._clock())
             order = jitter.rising(window)
-            new, delays = [new[at] for at in order], [window[at] for at in order]
+            new, delays = new.pick(order), [window[at] for at in order]
         self._step(_CALL)
         pushed = self._tools.seam.push(
             self.definition.job,
-            [args[at] for at in new],
+            new.args,
             delays=delays,
-            versions=None if versions is None else [versions[at] for at in new],
+            versions=new.tags,
             queue=self.definition.queue,
         )
         self._progress.codes.update(str(code) for code in pushed.codes)
+        self._gauges.pushed += len(pushed.codes)
         if pushed.epoch.loss != self._epoch:
             return Outcome.RESTARTED, "Redis lost its data during the pass"
         if Code.FULL in pushed.codes:
@@ -196,59 +219,6 @@ class Pass:
                 "the queue or Redis is full; the rest stays in SQL until the next pass",
             )
         return None
-
-    # --- rows ------------------------------------------------------------------------------------
-
-    def _keys(
-        self, rows: Sequence[Any]
-    ) -> tuple[Sequence[Any], list[tuple[Any, ...]], list[bytes]]:
-        """Return rows, arguments and keys, without the rows whose arguments cannot travel: one must not stop the others."""
-        args = self.definition.shape.arguments(rows)
-        try:
-            digests = self._tools.seam.digests(self.definition.job, args)
-        except ArgumentError:
-            rows, args, digests = self._one_by_one(rows, args)
-        if not self.definition.shape.proven:
-            self._check_keys(rows, digests)
-        return rows, args, digests
-
-    def _one_by_one(
-        self, rows: Sequence[Any], args: Sequence[tuple[Any, ...]]
-    ) -> tuple[list[Any], list[tuple[Any, ...]], list[bytes]]:
-        good: list[tuple[Any, tuple[Any, ...], bytes]] = []
-        for row, each in zip(rows, args, strict=True):
-            try:
-                good.append((row, each, self._tools.seam.digests(self.definition.job, [each])[0]))
-            except ArgumentError as error:
-                self._progress.codes[INVALID] += 1
-                key = tuple(row[at] for at in self.definition.shape.key)
-                self._invalid = [*self._invalid, f"{key!r:.100}: {error}"][:_SHOWN]
-                log.warning(
-                    "row cannot be told",
-                    extra={
-                        "reconciler": self.definition.name,
-                        "key": repr(key),
-                        "error": str(error),
-                    },
-                )
-        return [each[0] for each in good], [each[1] for each in good], [each[2] for each in good]
-
-    def _check_keys(self, rows: Sequence[Any], digests: Sequence[bytes]) -> None:
-        """Look whether keys and locks are one to one where nothing at import could prove it."""
-        pairs = {
-            (tuple(row[at] for at in self.definition.shape.key), digest)
-            for row, digest in zip(rows, digests, strict=True)
-        }
-        if not len(pairs) == len({key for key, _ in pairs}) == len({digest for _, digest in pairs}):
-            raise DefinitionError(
-                f"{self.definition.name}: args= does not map the key one to one onto the unique arguments of "
-                f"{self.definition.facts.name}: two keys share a lock, or one key has two. Return every key column "
-                "from args= unchanged, and name the parameters that hold them in unique_args="
-            )
-
-    def _versions(self, rows: Sequence[Any]) -> list[str] | None:
-        at = self.definition.shape.version
-        return None if at is None else [tag(row[at]) for row in rows]
 
     # --- whether to go on ------------------------------------------------------------------------
 
@@ -281,7 +251,7 @@ class Pass:
         self, outcome: Outcome, reason: str, number: int | None, error: Exception | None
     ) -> Report:
         report = Report(
-            reconciler=self.definition.name,
+            reconciler=self.definition.unit,
             outcome=outcome,
             reason=reason,
             seconds=monotonic() - self._began,
@@ -291,6 +261,7 @@ class Pass:
             codes=dict(self._progress.codes),
             cursor=self._progress.cursor if outcome is Outcome.BUDGET else None,
             pass_id=number,
+            details=self._details(outcome),
             error=error,
         )
         self._step(_WRITE)
@@ -304,14 +275,18 @@ class Pass:
             )
         return report
 
+    def _details(self, outcome: Outcome) -> dict[str, Any]:
+        """Return what was measured; what a pass through all rows alone can know is left out after any other."""
+        details = self._gauges.details(self._clock())
+        if outcome is Outcome.COMPLETED:
+            scanned = self._progress.scanned
+            details["pending"] = scanned
+            details["time_to_whole"] = round(self._gauges.whole(scanned, self.definition.jitter), 3)
+        return details
+
     def _step(self, seconds: float) -> None:
         self.until = monotonic() + seconds
 
     def _clock(self) -> float:
         """Return the database's time: read once, then moved on by our own monotonic clock."""
         return monotonic() + self._ahead
-
-
-def tag(version: object) -> str:
-    """Return a row's version as the lock record has it: 6 characters that stand for the value."""
-    return blake2b(f"{type(version).__name__}:{version}".encode(), digest_size=4).hexdigest()[:_TAG]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, func, select
 
-from qik_core.errors import ArgumentError, QikError, StoreError
+from qik_core.errors import QikError, StoreError
 from qik_core.passes import Passes
 from reconciler import jitter
 from reconciler.advice import index_for
@@ -20,7 +20,7 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import StatementTimeout
 from reconciler.explain import Explained, explain, readable
-from reconciler.passes import tag
+from reconciler.rows import Batch, batch, key_of
 from reconciler.source import Source, by_key, too_young
 from reconciler.sql import read_clock, reading, where
 from reconciler.status import Standing
@@ -179,7 +179,7 @@ class _Planner:
             kept = page[: self.means.limit - counted]
             counted += len(kept)
             if key is None and kept:
-                key = tuple(kept[0][at] for at in self.definition.shape.key)
+                key = key_of(self.definition, kept[0])
             told += self._told(kept)
             self.made.pending = Count(counted, len(kept) < len(page))
         self.made.told = None if self.means.seam is None or self._redis_failed() else told
@@ -198,57 +198,27 @@ class _Planner:
 
     def _told(self, page: Sequence[Any]) -> int:
         """Return how many rows of a page are told; the first ones of all are kept to be shown."""
-        rows, args, digests = self._keys(page)
-        answers: Sequence[bool | None] = [None] * len(rows)
-        if self.means.seam is not None and digests and not self._redis_failed():
-            at = self.definition.shape.version
-            versions = None if at is None else [tag(row[at]) for row in rows]
+        found, invalid = batch(self.definition, page)
+        self.made.invalid += len(invalid)
+        answers: Sequence[bool | None] = [None] * len(found)
+        if self.means.seam is not None and found and not self._redis_failed():
             try:
-                answers = self.means.seam.glance(digests, versions)
+                answers = self.means.seam.glance(found.digests, found.tags)
             except StoreError as error:
                 self.made.errors.append(error)
-        self._show(rows, args, digests, answers)
+        self._show(found, answers)
         return sum(1 for each in answers if each)
 
-    def _keys(self, page: Sequence[Any]) -> tuple[list[Any], list[tuple[Any, ...]], list[bytes]]:
-        """Return rows, arguments and keys, without the rows whose arguments cannot travel."""
-        args = self.definition.shape.arguments(page)
-        try:
-            return list(page), args, self._digests(args)
-        except ArgumentError:
-            good: list[tuple[Any, tuple[Any, ...], bytes]] = []
-            for row, each in zip(page, args, strict=True):
-                try:
-                    good.append((row, each, self._digests([each])[0]))
-                except ArgumentError:
-                    self.made.invalid += 1
-            return (
-                [row for row, *_ in good],
-                [each for _, each, _ in good],
-                [one for *_, one in good],
-            )
-
-    def _digests(self, args: Sequence[tuple[Any, ...]]) -> list[bytes]:
-        digests: list[bytes] = self.definition.job.definition.digests(args)
-        return digests
-
-    def _show(
-        self,
-        rows: Sequence[Any],
-        args: Sequence[tuple[Any, ...]],
-        digests: Sequence[bytes],
-        told: Sequence[bool | None],
-    ) -> None:
+    def _show(self, found: Batch, told: Sequence[bool | None]) -> None:
         count = self.means.rows - len(self.made.rows)
-        if count <= 0 or not rows:
+        if count <= 0 or not found:
             return
         window = self.definition.jitter
         delays = [0.0] * count
         if window:
-            delays = jitter.delays(digests[:count], window, self.now)
-        for row, each, answer, delay in zip(rows[:count], args, told, delays, strict=False):
-            key = tuple(row[at] for at in self.definition.shape.key)
-            self.made.rows.append(Shown(key, tuple(each), answer, delay))
+            delays = jitter.delays(found.digests[:count], window, self.now)
+        for row, each, answer, delay in zip(found.rows, found.args, told, delays, strict=False):
+            self.made.rows.append(Shown(key_of(self.definition, row), each, answer, delay))
 
     def _check(self, key: tuple[Any, ...] | None) -> None:
         statement = by_key(self.definition.shape)

@@ -11,6 +11,9 @@ from typing import Any, Final
 TOLD: Final = "told"
 """Counted beside the push's codes: rows that were told already, so nothing was built or pushed for them."""
 
+SHADOW: Final = "shadow"
+"""Counted beside the push's codes: rows that a pass in shadow would have told."""
+
 INVALID: Final = "invalid"
 """Counted beside the push's codes: rows whose arguments cannot travel."""
 
@@ -58,6 +61,8 @@ class Report:
     cursor: str | None = None
     pass_id: int | None = None
     """The row of the ledger, None when it could not be written."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What the pass measured, as JSON values: see `gauges.py`."""
     error: Exception | None = None
     """What it failed of."""
 
@@ -72,5 +77,6 @@ class Report:
             "pages": self.pages,
             "page_size": self.page_size,
             "codes": dict(self.codes),
+            "details": dict(self.details),
             "pass": self.pass_id,
         }

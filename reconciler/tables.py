@@ -88,6 +88,7 @@ passes = Table(
     Column("page_size", Integer, nullable=False, server_default="0"),
     Column("codes", Text, nullable=False),
     Column("cursor", Text),
+    Column("details", Text),
     Index(None, "reconciler", "shard", "id"),
     Index(None, "started_at"),
     **OPTIONS,
@@ -116,6 +117,7 @@ row_state = Table(
     PrimaryKeyConstraint("job_class", "shard", "key_digest"),
     CheckConstraint("state IN ('waiting', 'quarantined')", name="state"),
     Index(None, "state", "next_at"),
+    Index(None, "job_class", "key_digest"),
     **OPTIONS,
 )
 

@@ -1,9 +1,10 @@
-"""What a person wants to see of such a row: the error, the arguments; and which chances it has had."""
+"""What a person wants to see of such a row: the error, the arguments; which chances it has had; its class and key first."""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-from alembic import context, op
+from alembic import op
+
+from reconciler.migrate import add_texts, drop_columns
 
 revision = "reconciler_0006"
 down_revision = "reconciler_0005"
@@ -11,26 +12,14 @@ branch_labels = None
 depends_on = None
 
 TABLE = "reconciler_row_state"
-COLUMNS = ("error", "args", "chances")
-KNOWS_IF_NOT_EXISTS = ("postgresql", "mariadb")
+INDEX = "ix_reconciler_row_state_job_class_key_digest"
 
 
 def upgrade() -> None:
-    there = _there()
-    knows = op.get_context().dialect.name in KNOWS_IF_NOT_EXISTS
-    for name in COLUMNS:
-        if name not in there:
-            op.add_column(TABLE, sa.Column(name, sa.Text()), if_not_exists=knows or None)
+    add_texts(TABLE, "error", "args", "chances")
+    op.create_index(op.f(INDEX), TABLE, ["job_class", "key_digest"], if_not_exists=True)
 
 
 def downgrade() -> None:
-    there = _there()
-    for name in COLUMNS:
-        if name in there or context.is_offline_mode():
-            op.drop_column(TABLE, name)
-
-
-def _there() -> set[str]:
-    if context.is_offline_mode():
-        return set()
-    return {each["name"] for each in sa.inspect(op.get_bind()).get_columns(TABLE)}
+    op.drop_index(op.f(INDEX), TABLE, if_exists=True)
+    drop_columns(TABLE, "error", "args", "chances")

@@ -117,13 +117,10 @@ def pass_(
 def _one_pass(definition: Definition, engines: Engines) -> Report:
     """Run one pass; begin again when Redis loses its data on the way."""
     from reconciler.lease import identity
-    from reconciler.ledger import Ledger
     from reconciler.passes import Pass, Tools
     from reconciler.report import Outcome
-    from reconciler.watch import Watch
 
-    seam = base.seam()
-    tools = Tools(seam, Watch(seam), engines, Ledger(engines.home(), identity()))
+    tools = Tools.of(base.seam(), engines, identity())
     report = Pass(definition, tools, 0, lambda: None).run()
     for _ in range(_RESTARTS):
         if report.outcome is not Outcome.RESTARTED:

@@ -15,9 +15,7 @@ from qik_core.store import Store
 from reconciler import migrate
 from reconciler import registry as reconcilers
 from reconciler.engines import Engines
-from reconciler.ledger import Ledger
 from reconciler.passes import Tools
-from reconciler.watch import Watch
 from tests.reconciler.shop import Base
 
 
@@ -56,7 +54,7 @@ def seam(redis_url: str) -> Iterator[Passes]:
 @pytest.fixture
 def tools(seam: Passes, engines: Engines, home: Engine) -> Tools:
     """What a pass works with."""
-    return Tools(seam, Watch(seam), engines, Ledger(home, "test"))
+    return Tools.of(seam, engines, "test")
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from sqlalchemy.orm import aliased
 from qik_core import Job
 from reconciler import Reconciler, derive
 from reconciler.definition import Definition
-from reconciler.passes import Pass, Tools, tag
+from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome, Report
+from reconciler.rows import tag
 from tests.reconciler.shop import Item, change, fill, items
 
 PENDING = select(Item.id).where(Item.state == "pending")

@@ -14,10 +14,8 @@ from reconciler import engines as engines_
 from reconciler import migrate, sql
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable, StatementTimeout
-from reconciler.ledger import Ledger
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome, Report
-from reconciler.watch import Watch
 from tests.reconciler.shop import Base, Item, fill, items
 from tests.reconciler.wire import Wire
 from tests.servers import MariaDb
@@ -50,7 +48,7 @@ def far(
     home = engines.home()
     migrate.upgrade(home)
     Base.metadata.create_all(home)
-    yield Tools(seam, Watch(seam), engines, Ledger(home, "test"))
+    yield Tools.of(seam, engines, "test")
     engines.dispose()
 
 

@@ -1,0 +1,87 @@
+"""The pages of one pass: the next one is read while the last one is told, and halves when the database is slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
+from threading import Thread
+from typing import Any, Final, Protocol
+
+from reconciler.errors import StatementTimeout
+
+SMALLEST: Final = 50
+"""A page is not halved below this."""
+_PATIENCE: Final = 1.0
+"""Seconds that the end of a pass waits for a page that nobody wants any more."""
+
+Position = tuple[Any, ...]
+
+
+class Source(Protocol):
+    """What has pages."""
+
+    def read(self, after: Position | None, limit: int, /) -> Sequence[Any]:
+        """Return up to `limit` rows behind a position; fewer mean that there are no more."""
+        ...
+
+    def position(self, row: Any, /) -> Position:
+        """Return the position of a row."""
+        ...
+
+
+class Pages:
+    """Reads pages from a position on. Not safe to use from many threads; `close` it.
+
+    Only a full page has one read behind it meanwhile, on a thread of its own: most passes have one short page.
+    """
+
+    def __init__(self, source: Source, size: int, after: Position | None) -> None:
+        self.size = size
+        """Rows asked for by the next page."""
+        self.ended = False
+        """The last page was short: there are no more rows."""
+        self._source = source
+        self._smallest = min(SMALLEST, size)
+        self._after = after
+        self._slow = 0
+        self._ahead: Future[Sequence[Any]] | None = None
+
+    def read(self) -> Sequence[Any] | None:
+        """Return the next page; None when it was too slow and is to be tried again at half the size.
+
+        Raises:
+            StatementTimeout: twice in a row at the smallest size.
+            SqlUnavailable: the database cannot be reached.
+        """
+        size, ahead, self._ahead = self.size, self._ahead, None
+        try:
+            rows = ahead.result() if ahead else self._source.read(self._after, size)
+        except StatementTimeout:
+            self._slow += size <= self._smallest
+            if self._slow > 1:
+                raise
+            self.size = max(self._smallest, size // 2)
+            return None
+        self._slow = 0
+        self.ended = len(rows) < size
+        if not self.ended:
+            self._read_ahead(self._source.position(rows[-1]))
+        return rows
+
+    def close(self) -> None:
+        """Read no further."""
+        if self._ahead is not None:
+            wait([self._ahead], _PATIENCE)
+
+    def _read_ahead(self, after: Position) -> None:
+        self._after = after
+        future = self._ahead = Future[Sequence[Any]]()
+        Thread(
+            target=self._run, args=(future, after, self.size), name="reconciler-page", daemon=True
+        ).start()
+
+    def _run(self, future: Future[Sequence[Any]], after: Position, size: int) -> None:
+        try:
+            future.set_result(self._source.read(after, size))
+        except BaseException as error:  # noqa: BLE001 - raised again where the page is asked for
+            future.set_exception(error)
