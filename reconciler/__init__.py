@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from reconciler.pending import derive as derive
     from reconciler.report import Outcome as Outcome
     from reconciler.report import Report as Report
+    from reconciler.sharded import derive_sharded as derive_sharded
     from reconciler.tables import include_name as include_name
     from reconciler.tables import include_object as include_object
 
@@ -48,6 +49,7 @@ _HOMES = {
     "pending": ("Pending", "derive"),
     "errors": ("NotMigrated", "ReconcilerError", "SqlUnavailable", "UnknownReconciler"),
     "report": ("Outcome", "Report"),
+    "sharded": ("derive_sharded",),
     "tables": ("include_name", "include_object"),
 }
 
