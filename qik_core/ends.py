@@ -6,6 +6,7 @@ A note tells the reconciler of an end that leaves a row pending; the script writ
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Final, assert_never
 
 from qik_core import retry
@@ -32,11 +33,12 @@ def gone(job: Fetched, payload: Payload, counter: str, *, level: int = logging.W
     return _over(job, payload, counter=counter)
 
 
-def idle(job: Fetched, payload: Payload, note: bytes) -> Other:
-    """Return the end of a job that ended well and left its row as it was."""
+def idle(outcome: Outcome, payload: Payload, note: bytes) -> Other:
+    """Return the end of a job that ended well and left its row as it was; `payload` as it was fetched."""
+    job = outcome.job
     fields = {"jid": payload.jid, "job": payload.class_name, "queue": job.queue}
     log.warning("job made no progress: its row is still pending", extra=fields)
-    return _over(job, payload, note=note)
+    return replace(outcome, note=note) if type(outcome) is Other else _over(job, payload, note=note)
 
 
 def other(

@@ -138,7 +138,7 @@ class Processor:
         if self.checks.after(seam, asked) is not Standing.PENDING:
             return outcome
         payload = Payload.decode(run.job.raw)
-        return ends.idle(run.job, payload, self.checks.note(EndedKind.NO_PROGRESS, payload))
+        return ends.idle(outcome, payload, self.checks.note(EndedKind.NO_PROGRESS, payload))
 
     def _before(self, job: Fetched, payload: Payload) -> Outcome | None:
         """Return the outcome of a job that is over before it begins."""

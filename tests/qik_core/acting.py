@@ -14,6 +14,7 @@ from qik_core.definition import Definition
 from qik_core.middleware import ServerMiddleware
 from qik_core.payload import Payload
 from qik_core.processor import Processor, Terms
+from qik_core.rows import Rows
 from qik_core.store.exchange import Fetched, Kind, Other, Outcome
 
 NOW = 1_800_000_000.0
@@ -48,14 +49,16 @@ def process(
     wait: Callable[..., Any] = lambda *_: None,
     now: float = NOW,
     retries: int = 25,
+    rows: Rows | None = None,
+    dice: float = 0.0,
 ) -> Outcome:
     processor = Processor(
         find=registry.find,
         wait=wait,
         now=lambda: now,
-        dice=lambda: 0.0,
+        dice=lambda: dice,
         deadlines=Deadlines(started, lambda _: None),
-        terms=Terms(middleware, retries=retries),
+        terms=Terms(middleware, retries=retries, seam=lambda: rows),
     )
     return processor.process(job, entered)
 

@@ -1,0 +1,73 @@
+"""Rows of a test, in a set: what fills the seam in place of `reconciler`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from qik_core.rows import Asked, Standing
+
+
+class Table:
+    """Rows by number. What is in `pending` matches; `fails` lets look raise, `down` lets it answer that nothing is known."""
+
+    def __init__(self, *pending: int) -> None:
+        self.pending = set(pending)
+        self.checks = True
+        self.progresses = True
+        self.down = False
+        self.fails: BaseException | None = None
+        self.taken: set[int] = set()
+        """Rows that another run has."""
+        self.looks: list[list[int]] = []
+        self.gate = threading.Event()
+        """Closed, questions hang."""
+        self.gate.set()
+        self.held: list[tuple[str, int]] = []
+        self.others: frozenset[str] = frozenset()
+        """Job classes that no reconciler tells."""
+
+    def reconciled(self, name: str, /) -> bool:
+        return name not in self.others
+
+    def checked(self, name: str, /) -> bool:
+        return self.checks
+
+    def progress(self, name: str, /) -> bool:
+        return self.progresses
+
+    def look(self, asked: Sequence[Asked], /) -> Sequence[Standing]:
+        self.looks.append([each.args[0] for each in asked])
+        assert self.gate.wait(20)
+        if self.fails is not None:
+            raise self.fails
+        if self.down:
+            return [Standing.UNKNOWN] * len(asked)
+        return [
+            Standing.PENDING if each.args[0] in self.pending else Standing.GONE for each in asked
+        ]
+
+    def row(self, name: str, args: tuple[Any, ...], /) -> Any:
+        return {"number": args[0]} if args[0] in self.pending else None
+
+    @contextmanager
+    def session(self, name: str, args: tuple[Any, ...], /) -> Iterator[Any]:
+        yield f"session of {name}({args[0]})"
+
+    def guarded(self, name: str, args: tuple[Any, ...], /) -> AbstractContextManager[bool]:
+        return self._guard(args[0])
+
+    @contextmanager
+    def _guard(self, number: int) -> Iterator[bool]:
+        if number in self.taken:
+            yield False
+            return
+        self.held.append(("taken", number))
+        try:
+            yield True
+        except BaseException:
+            self.held.append(("failed", number))
+            raise
+        self.held.append(("left", number))
