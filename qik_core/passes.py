@@ -23,8 +23,21 @@ from qik_core.store import Epoch, Origin, Store, ended, rolls
 from qik_core.store.ended import ANY_VERSION, Ended, EndedKind
 from qik_core.store.glance import glance
 from qik_core.store.pressure import load_of, orphans
+from qik_core.store.trace import Holder, Line, LockState, Spot, Trace, find, trace
 
-__all__ = ["ANY_VERSION", "Ended", "EndedKind", "Passes", "Pressure", "Told"]
+__all__ = [
+    "ANY_VERSION",
+    "Ended",
+    "EndedKind",
+    "Holder",
+    "Line",
+    "LockState",
+    "Passes",
+    "Pressure",
+    "Spot",
+    "Told",
+    "Trace",
+]
 
 Row = Sequence[Any]
 
@@ -130,6 +143,14 @@ class Passes:
         load = load_of(self._store.links, queue)
         memory = load.used / load.limit if load.limit else 0.0
         return Pressure(load.queued + load.later, memory, latency(queue, load.oldest, load.time))
+
+    def trace(self, digest: str, queues: Iterable[str] = ()) -> Trace:
+        """Return where the job of a key is, for people; these queues are searched first. Writes nothing."""
+        return trace(self._store, digest, queues)
+
+    def find(self, jid: str) -> Spot | None:
+        """Return the job of this jid, wherever it waits, runs or lies dead; None if it was not found. Writes nothing."""
+        return find(self._store, jid)
 
     def orphans(self, digests: Sequence[bytes], *, forget: bool = False) -> list[bool]:
         """Say for each key whether a roll of the last hour found its lock without a job; `forget` those: they are counted.

@@ -30,12 +30,12 @@ def glance(
     told: list[bool] = []
     for start in range(0, len(digests), MOST):
         part = slice(start, start + MOST)
-        records = _records(links, epoch, digests[part])
+        records = records_of(links, epoch, digests[part])
         told += [_stands(each, tag) for each, tag in zip(records, tags[part], strict=True)]
     return told
 
 
-def _records(links: Links, epoch: Epoch, digests: Sequence[bytes]) -> list[bytes | None]:
+def records_of(links: Links, epoch: Epoch, digests: Sequence[bytes]) -> list[bytes | None]:
     """Return the locks of the generation, and of the one that a roll is leaving; none of a hash that has lost its mark."""
     generations = [each for each in (epoch.generation, epoch.previous) if each is not None]
     found = [
