@@ -14,7 +14,6 @@ from sqlalchemy.schema import CreateIndex
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
     BinaryExpression,
-    BooleanClauseList,
     ColumnElement,
     Null,
     UnaryExpression,
@@ -22,6 +21,7 @@ from sqlalchemy.sql.elements import (
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import FromClause, Join, Subquery
 
+from reconciler.clauses import conjuncts
 from reconciler.columns import plain
 from reconciler.explain import base
 from reconciler.shape import Order, Shape
@@ -59,7 +59,7 @@ def index_for(shape: Shape, source: FromClause, dialect: Dialect) -> str | None:
 def _conjuncts(statement: Select[Any]) -> Iterator[ColumnElement[Any]]:
     """Yield what must hold of every row: the parts of WHERE, and of the joins that leave no side empty."""
     if statement.whereclause is not None:
-        yield from _parts(statement.whereclause)
+        yield from conjuncts(statement.whereclause)
     for each in statement.get_final_froms():
         yield from _joined(each)
 
@@ -67,17 +67,9 @@ def _conjuncts(statement: Select[Any]) -> Iterator[ColumnElement[Any]]:
 def _joined(clause: FromClause) -> Iterator[ColumnElement[Any]]:
     if isinstance(clause, Join):
         if clause.onclause is not None:
-            yield from _parts(clause.onclause)
+            yield from conjuncts(clause.onclause)
         yield from _joined(clause.left)
         yield from _joined(clause.right)
-
-
-def _parts(clause: ColumnElement[Any]) -> Iterator[ColumnElement[Any]]:
-    if isinstance(clause, BooleanClauseList) and clause.operator is operators.and_:
-        for each in clause.clauses:
-            yield from _parts(each)
-    else:
-        yield clause
 
 
 def _compared(clause: Any, source: FromClause, wanted: Sequence[Any]) -> Column[Any] | None:

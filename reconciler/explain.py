@@ -26,7 +26,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from sqlalchemy.sql.selectable import Alias, FromClause
 
 from reconciler.sql import reading
@@ -116,8 +116,10 @@ def explain(
 # --- SQL to read --------------------------------------------------------------------------------
 
 
-def readable(statement: Select[Any], dialect: Dialect, values: Mapping[str, Any]) -> str:
-    """Return a statement as text with its values in place; `:name` where one is not known, or has no literal form.
+def readable(
+    statement: Select[Any] | ColumnElement[Any], dialect: Dialect, values: Mapping[str, Any]
+) -> str:
+    """Return a statement, or a part of one, as text with its values in place; `:name` where one is not known, or has no literal form.
 
     It is for people. Nothing ever executes it.
     """

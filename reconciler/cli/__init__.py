@@ -19,6 +19,7 @@ COMMANDS: Final[Commands] = {
     "run": ("work", "Run the reconcilers of APP until TERM."),
     "status": ("look", "Show every reconciler: who runs it, how its last pass ended."),
     "upgrade": ("work", "Make our tables, or move them on to this release."),
+    "why": ("why", "Say why a row has not run, and when it will. Writes nothing."),
 }
 """Each command's module, and its help in one line."""
 

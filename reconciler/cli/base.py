@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -20,6 +19,7 @@ from qik_core.cli.group import FINDING, NO_SQL
 from qik_core.errors import SettingsError
 from qik_core.passes import Passes
 from qik_core.settings import Settings, current, load, use
+from reconciler import asking
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated, SqlUnavailable
@@ -57,28 +57,11 @@ redis_url = click.option("--redis-url", metavar="URL", help="Which Redis.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-class Asked(Generic[T]):
+class Asked(asking.Asked[T]):
     """A question that is asked on a thread of its own, and what came of it within ANSWER seconds."""
 
     def __init__(self, ask: Callable[[], T]) -> None:
-        self.error: Exception | None = None
-        self._answer: T | None = None
-        self._deadline = time.monotonic() + ANSWER
-        self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
-        self._thread.start()
-
-    def answer(self, late: Callable[[str], Exception], whom: str) -> T | None:
-        """Return the answer; None where `error` says why there is none."""
-        self._thread.join(max(0.0, self._deadline - time.monotonic()))
-        if self._thread.is_alive():
-            self.error = late(f"no answer from {whom} within {ANSWER:g} s")
-        return self._answer if self.error is None else None
-
-    def _run(self, ask: Callable[[], T]) -> None:
-        try:
-            self._answer = ask()
-        except Exception as error:  # noqa: BLE001 - shown beside what the others answered
-            self.error = error
+        super().__init__(ask, time.monotonic() + ANSWER)
 
 
 def load_settings(

@@ -1,0 +1,36 @@
+"""Questions with a deadline, each on a thread of its own: who does not answer in time must not hold up the others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Asked(Generic[T]):
+    """A question that is under way, and what came of it by a deadline in monotonic seconds."""
+
+    def __init__(self, ask: Callable[[], T], until: float) -> None:
+        self.error: Exception | None = None
+        self._answer: T | None = None
+        self._until = until
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
+        self._thread.start()
+
+    def answer(self, late: Callable[[str], Exception], whom: str) -> T | None:
+        """Return the answer; None where `error` says why there is none."""
+        self._thread.join(max(0.0, self._until - time.monotonic()))
+        if self._thread.is_alive():
+            waited = time.monotonic() - self._began
+            self.error = late(f"no answer from {whom} within {waited:.1f} s")
+        return self._answer if self.error is None else None
+
+    def _run(self, ask: Callable[[], T]) -> None:
+        try:
+            self._answer = ask()
+        except Exception as error:  # noqa: BLE001 - shown beside what the others answered
+            self.error = error

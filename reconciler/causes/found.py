@@ -1,0 +1,80 @@
+"""What a rule has found: one of a closed set of reasons, in words, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Reason(StrEnum):
+    """Everything that may stand in a row's way."""
+
+    NO_ROW = "no-row"  # there is no such row
+    NOT_MATCHING = "not-matching"  # the reconciler's select does not find it
+    INVALID = "invalid"  # its arguments cannot travel
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SCHEDULED = "scheduled"
+    PAUSED = "paused"  # its job is on a queue that is paused
+    UNSERVED = "unserved"  # its job is on a queue from which no process fetches
+    QUEUED = "queued"
+    ORPHAN = "lock-without-job"  # somebody deleted its job under its lock
+    LATE = "late"  # it was due too long ago to be told
+    NOT_DUE = "not-due"  # it is due too far ahead to be told
+    TOO_YOUNG = "too-young"  # it is left to its own push
+    QUARANTINED = "quarantined"
+    WAITING = "waiting"  # its job ended badly, and is told again later
+    DEAD = "dead"
+    GATED = "back-pressure"  # passes wait
+    SHADOW = "shadow"  # passes of its reconciler tell nothing
+    NO_PROCESS = "deposed"  # nobody runs its reconciler
+    PASS_FAILED = "pass-failed"
+    LOST = "lost"  # nobody has told it, and the next pass will
+    UNKNOWN = "unknown"  # who could say so does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One cause."""
+
+    reason: Reason
+    text: str
+    at: float | None = None
+    """When that ends by itself, in epoch seconds."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        shown = {name: plain(value) for name, value in self.details.items()}
+        return {"reason": str(self.reason), "text": self.text, "at": self.at, "details": shown}
+
+
+def span(seconds: float) -> str:
+    """Return a span of time for people."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def moment(seconds: float) -> str:
+    """Return a moment for people, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can carry it: as itself, or as its text."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def times(count: int) -> str:
+    """Return how often something happened, for people."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def joined(text: str, error: str) -> str:
+    """Return what happened, and the error of it if there is one."""
+    return f"{text}: {error}" if error else text

@@ -1,0 +1,113 @@
+"""`reconciler why`: why a row has not run. Looks and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from qik_core.cli.group import FINDING
+from reconciler.causes.found import moment, span
+from reconciler.cli import base
+from reconciler.cli.base import code_of
+from reconciler.definition import Definition
+from reconciler.engines import Engines
+from reconciler.inquiry import Ended, Means, inquire
+from reconciler.lookup import Meant, NoSuchJob, key_of, row_of_jid
+from reconciler.registry import find
+from reconciler.why import Answer
+from reconciler.why import why as decide
+
+
+@click.command()
+@click.argument("name", metavar="[RECONCILER]", required=False)
+@click.argument("key", metavar="[KEY]...", nargs=-1)
+@click.option("--jid", metavar="JID", help="The row of this job, instead of RECONCILER and KEY.")
+@click.option("--shard", metavar="SHARD", help="In which shard the row is.")
+@base.app_option
+@base.database_url
+@base.redis_url
+@base.as_json
+def why(
+    name: str | None,
+    key: Sequence[str],
+    jid: str | None,
+    shard: str | None,
+    *,
+    as_json: bool,
+    **given: str | None,
+) -> NoReturn:
+    """Say why the row KEY of RECONCILER has not run: the first true cause, what else is found, when it is tried next.
+
+    KEY is a value, or `column=value` for each column of the key. Nothing is written anywhere.
+    """
+    settings = base.load_settings(
+        app=given["app"], database_url=given["database_url"], redis_url=given["redis_url"]
+    )
+    base.reconcilers(settings, "why RECONCILER KEY --app")
+    engines, seam = base.engines(base.with_redis()), base.seam()
+    if jid is not None and key:
+        raise click.UsageError("give RECONCILER and KEY, or --jid JID, and not both")
+    try:
+        meant = (
+            row_of_jid(jid, seam, engines.home())
+            if jid is not None
+            else _meant(name, key, shard, engines)
+        )
+    except NoSuchJob as error:
+        click.echo(f"reconciler: {error}", err=True)
+        base.leave(FINDING)
+    answer = decide(inquire(meant.definition, meant.key, Means(engines, seam)))
+    _print(answer, as_json=as_json)
+    base.leave(max(map(code_of, answer.known.errors), default=0))
+
+
+def _meant(name: str | None, key: Sequence[str], shard: str | None, engines: Engines) -> Meant:
+    if name is None or not key:
+        raise click.UsageError("name a reconciler and a key: reconciler why OpenInvoices 7")
+    definition = find(name)
+    return Meant(_in_shard(definition, shard, engines), key_of(definition, key))
+
+
+def _in_shard(definition: Definition, shard: str | None, engines: Engines) -> Definition:
+    if definition.shards is None:
+        if shard is not None:
+            raise click.UsageError(f"{definition.name} has no shards: leave --shard out")
+        return definition
+    if shard is None:
+        there = ", ".join(engines.shards(definition)) or "none"
+        raise click.UsageError(f"say in which shard of {definition.name}: --shard, of {there}")
+    return definition.in_shard(shard)
+
+
+def _print(answer: Answer, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(answer.as_json(), indent=2))
+        return
+    definition = answer.known.definition
+    click.secho(
+        f"{definition.unit} {answer.known.name} ({definition.facts.name}): {answer.cause.reason}",
+        bold=True,
+    )
+    click.echo(f"  {answer.cause.text}")
+    for each in answer.found[1:]:
+        click.echo(f"  also    {each.reason}: {each.text}")
+    if answer.next_at is not None:
+        left = answer.next_at - time.time()
+        when = f", in {span(left)}" if left > 0 else ""
+        click.echo(f"  next    {moment(answer.next_at)}{when}")
+    home = answer.known.home
+    for ended in () if home is None else home.passes:
+        click.echo(f"  pass    {_told(ended, home.now if home else ended.ended_at)}")
+    for error in answer.known.errors:
+        click.echo(f"reconciler: {error}", err=True)
+
+
+def _told(ended: Ended, now: float) -> str:
+    counts = " ".join(f"{code}:{count:,}" for code, count in sorted(ended.codes.items())) or "-"
+    reason = f": {ended.reason}" if ended.reason else ""
+    ago = span(max(0.0, now - ended.ended_at))
+    return f"{ended.outcome} {ago} ago, {ended.scanned:,} rows, {counts}{reason}"

@@ -1,0 +1,329 @@
+"""What is known of one row: by its own database, by our tables, by Redis. Reads and changes nothing.
+
+All are asked at once and each by a deadline, so that the answer of those that can be reached comes in time. The key of
+the lock follows from the key of the row where its columns are the job's arguments; else the row's database says it first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Engine, Row, select
+
+from qik_core.errors import ArgumentError, StoreUnavailable
+from qik_core.passes import LockState, Passes, Pressure, Trace
+from reconciler.asking import Asked
+from reconciler.clauses import Unmatched, unmatched
+from reconciler.definition import Definition
+from reconciler.engines import Engines
+from reconciler.errors import SqlUnavailable
+from reconciler.inverse import Key
+from reconciler.ledger import codes
+from reconciler.mapping import Marker
+from reconciler.moments import epoch
+from reconciler.rows import tag
+from reconciler.source import by_key
+from reconciler.sql import clock, reading
+from reconciler.tables import lease, passes, row_state
+
+ANSWER: Final = 2.2
+"""Seconds for all questions together; with the start of Python a command answers within 3."""
+LAST: Final = 5
+"""Passes of the ledger that are shown."""
+_QUERY: Final = 2.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfRow:
+    """What its own database says of a row. Times are epoch seconds by that database's clock."""
+
+    now: float
+    matches: bool
+    """The reconciler's select finds it."""
+    unmatched: Unmatched | None = None
+    args: tuple[Any, ...] | None = None
+    """Of its job, with the shard in front; None where the row is not there."""
+    digest: str = ""
+    """The key of its lock; empty where it cannot be known."""
+    version: str = ""
+    """The tag of its version, as the lock record has it."""
+    invalid: str = ""
+    """Why its arguments cannot travel."""
+    age: float | None = None
+    """Since when it is pending."""
+    run_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A pass of the ledger. Times are epoch seconds."""
+
+    outcome: str
+    reason: str
+    started_at: float
+    ended_at: float
+    scanned: int
+    codes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfHome:
+    """What our own tables say of a reconciler. Times are epoch seconds by the home database's clock."""
+
+    now: float
+    holder: str | None = None
+    """The process that runs it; None when nobody does."""
+    running_since: float | None = None
+    """When the pass under way began."""
+    passes: Sequence[Ended] = ()
+    """The last ones, newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfState:
+    """What is kept of a row whose job did not end well. Times are epoch seconds by the home database's clock."""
+
+    state: str
+    reason: str
+    error: str
+    next_at: float
+    failures: int
+    crashes: int
+    no_progress: int
+    last_at: float
+    last_jid: str
+
+
+@dataclass(slots=True)
+class Known:
+    """Everything that was found out. None stands for what could not be asked; `errors` say why."""
+
+    definition: Definition
+    key: Key
+    row: OfRow | None = None
+    home: OfHome | None = None
+    state: OfState | None = None
+    trace: Trace | None = None
+    pressure: Pressure | None = None
+    unhealthy: str = ""
+    """What a health hook says against passes."""
+    errors: list[Exception] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """The key of the lock; empty where it cannot be known."""
+        if self.row is not None and self.row.digest:
+            return self.row.digest
+        return digest_of_key(self.definition, self.key)
+
+    @property
+    def name(self) -> str:
+        """The key, for people."""
+        return ", ".join(map(str, self.key))
+
+    @property
+    def told(self) -> bool:
+        """A job for the row exists, so that no pass is needed."""
+        return self.trace is not None and self.trace.state is not LockState.ABSENT
+
+    @property
+    def last(self) -> Ended | None:
+        """The last pass of its reconciler."""
+        return self.home.passes[0] if self.home is not None and self.home.passes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Who is asked; None: Redis is not named."""
+
+    engines: Engines
+    seam: Passes | None
+
+
+def inquire(definition: Definition, key: Key, means: Means, *, patience: float = ANSWER) -> Known:
+    """Find out everything about a row within so many seconds. Nothing of this package's is raised."""
+    return _Inquiry(definition, key, means, time.monotonic() + patience).ask()
+
+
+class _Inquiry:
+    """The questions about one row."""
+
+    def __init__(self, definition: Definition, key: Key, means: Means, until: float) -> None:
+        self.definition = definition
+        self.means = means
+        self.until = until
+        self.known = Known(definition, key)
+
+    def ask(self) -> Known:
+        known, early = self.known, digest_of_key(self.definition, self.known.key)
+        row = self._later(lambda: of_row(self.means.engines, self.definition, known.key))
+        home = self._later(lambda: of_home(self.means.engines.home(), self.definition))
+        redis = self._later(self._pressure)
+        trace = self._later(lambda: self._trace(early)) if early else None
+        known.row = self._answer(row, SqlUnavailable, f"the database of {self.definition.unit}")
+        digest = known.digest
+        if digest and trace is None:
+            trace = self._later(lambda: self._trace(digest))
+        if digest:
+            state = self._later(lambda: of_state(self.means.engines, self.definition, digest))
+            known.state = self._answer(state, SqlUnavailable, "our tables")
+        known.home = self._answer(home, SqlUnavailable, "our tables")
+        if trace is not None:
+            known.trace = self._answer(trace, StoreUnavailable, "Redis")
+        known.pressure = self._answer(redis, StoreUnavailable, "Redis")
+        return known
+
+    def _later(self, ask: Callable[[], T]) -> Asked[T]:
+        return Asked(ask, self.until)
+
+    def _answer(self, asked: Asked[T], late: Callable[[str], Exception], whom: str) -> T | None:
+        answer = asked.answer(late, whom)
+        if asked.error is not None and str(asked.error) not in map(str, self.known.errors):
+            self.known.errors.append(asked.error)
+        return answer
+
+    def _pressure(self) -> Pressure | None:
+        for hook in self.definition.backpressure.health:
+            self.known.unhealthy = self.known.unhealthy or str(hook() or "")
+        if self.means.seam is None:
+            return None
+        return self.means.seam.pressure(self.definition.queue or self.definition.facts.queue)
+
+    def _trace(self, digest: str) -> Trace | None:
+        if self.means.seam is None:
+            return None
+        return self.means.seam.trace(digest, self.definition.queues)
+
+
+# --- the row ------------------------------------------------------------------------------------
+
+
+def of_row(engines: Engines, definition: Definition, key: Key) -> OfRow:
+    """Ask the database of a row for it.
+
+    Raises:
+        SqlUnavailable: it does not answer.
+    """
+    engine, shape = engines.of(definition), definition.shape
+    extra = [] if shape.age is None or shape.age_at is None else [epoch(shape.age)]
+    found = by_key(shape).add_columns(*(each.label("qik__age") for each in extra))
+    values = {f"key_{at}": each for at, each in enumerate(key)}
+    with reading(engine, min(definition.statement_timeout, _QUERY)) as connection:
+        now = float(connection.execute(select(clock(engine.dialect.name))).scalar_one())
+        row = connection.execute(found, values).first()
+        if row is None:
+            lost = unmatched(connection, shape, key)
+            return _job_of(definition, lost.row, OfRow(now=now, matches=False, unmatched=lost))
+    seen = OfRow(
+        now=now,
+        matches=True,
+        age=None if not extra or row[-1] is None else float(row[-1]),
+        run_at=_number(row, shape.run_at_at),
+        version="" if shape.version is None else tag(row[shape.version]),
+    )
+    return _job_of(definition, row, seen)
+
+
+def _number(row: Row[Any], at: int | None) -> float | None:
+    return None if at is None or row[at] is None else float(row[at])
+
+
+def _job_of(definition: Definition, row: Sequence[Any] | None, seen: OfRow) -> OfRow:
+    """Add what the row is as a job."""
+    if row is None:
+        return seen
+    (args,) = definition.arguments([definition.shape.own(row)])
+    try:
+        digest = _digest(definition, args)
+    except ArgumentError as error:
+        return replace(seen, args=args, invalid=str(error))
+    return replace(seen, args=args, digest=digest)
+
+
+def digest_of_key(definition: Definition, key: Key) -> str:
+    """Return the key of the lock that a row of this key has; empty where more of the row decides it."""
+    shape = definition.shape
+    values: list[Any] = [Marker(at) for at in range(len(shape.labels))]
+    for at, each in zip(shape.key, key, strict=True):
+        values[at] = each
+    try:
+        (args,) = definition.arguments([shape.own(tuple(values))])
+        hidden = any(isinstance(each, (Marker, list, tuple, dict)) for each in args)
+        return "" if hidden else _digest(definition, args)
+    except Exception:  # noqa: BLE001 - whatever an application's `args` may raise at a marker
+        return ""
+
+
+def _digest(definition: Definition, args: tuple[Any, ...]) -> str:
+    (digest,) = definition.job.definition.digests([args])
+    return str(digest.decode())
+
+
+# --- our tables ---------------------------------------------------------------------------------
+
+
+def of_home(home: Engine, definition: Definition) -> OfHome:
+    """Ask our own tables for a reconciler.
+
+    Raises:
+        SqlUnavailable: the home database does not answer.
+        NotMigrated: it has no tables of ours.
+    """
+    ours = lease.c.reconciler == definition.name, lease.c.shard == definition.shard
+    mine = passes.c.reconciler == definition.name, passes.c.shard == definition.shard
+    newest = select(passes).where(*mine).order_by(passes.c.id.desc()).limit(LAST + 1)
+    with reading(home, _QUERY) as connection:
+        now = float(connection.execute(select(clock(home.dialect.name))).scalar_one())
+        held = connection.execute(select(lease).where(*ours)).first()
+        rows = connection.execute(newest).fetchall()
+    live = held is not None and held.holder is not None and held.expires_at > now
+    under_way = bool(rows) and rows[0].outcome is None and live
+    ended = [_ended(each) for each in rows if each.outcome is not None]
+    return OfHome(
+        now=now,
+        holder=held.holder if held is not None and live else None,
+        running_since=rows[0].started_at if under_way else None,
+        passes=ended[:LAST],
+    )
+
+
+def _ended(row: Row[Any]) -> Ended:
+    return Ended(
+        row.outcome,
+        row.reason or "",
+        row.started_at,
+        row.ended_at,
+        row.scanned,
+        dict(codes(row.codes)),
+    )
+
+
+def of_state(engines: Engines, definition: Definition, digest: str) -> OfState | None:
+    """Ask our own tables whether a row is held back; None when it is not.
+
+    Raises:
+        SqlUnavailable: the home database does not answer.
+        NotMigrated: it has no tables of ours.
+    """
+    asked = select(row_state).where(
+        row_state.c.job_class == definition.facts.name, row_state.c.key_digest == digest
+    )
+    with reading(engines.home(), _QUERY) as connection:
+        row = connection.execute(asked).first()
+    if row is None:
+        return None
+    return OfState(
+        state=row.state,
+        reason=row.reason,
+        error=row.error or "",
+        next_at=row.next_at,
+        failures=row.failures,
+        crashes=row.crashes,
+        no_progress=row.no_progress,
+        last_at=row.last_at,
+        last_jid=row.last_jid,
+    )
