@@ -84,3 +84,19 @@ def session(engine: Engine) -> Iterator[Session]:
     """A session on it."""
     with Session(engine) as session:
         yield session
+
+
+@pytest.fixture
+def postgres_engine(postgres_url: str) -> Iterator[Engine]:
+    """An empty database of PostgreSQL."""
+    made = create_engine(postgres_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def mariadb_engine(mariadb_url: str) -> Iterator[Engine]:
+    """An empty database of MariaDB."""
+    made = create_engine(mariadb_url)
+    yield made
+    made.dispose()

@@ -13,6 +13,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from qik_core import Job
 from reconciler import Reconciler, derive
 from reconciler.definition import Definition
+from reconciler.pending import Columns
+
+COLUMNS = [*Columns.__annotations__, "args"]
+"""What `derive()` takes by keyword."""
 
 
 class Base(DeclarativeBase):
@@ -58,18 +62,15 @@ def change(engine: Engine, *ids: int, **values: Any) -> None:
 
 def items(query: Any, **options: Any) -> Definition:
     """Define a job on items and a reconciler of it; `query` is a select of the key, or a `derive()` keyword apart."""
-    columns = {
-        name: options.pop(name)
-        for name in ("order_by", "version", "age", "args", "key")
-        if name in options
-    }
+    columns = {name: options.pop(name) for name in COLUMNS if name in options}
 
     class Work(Job, queue="work", unique_for=3600):
         def perform(self, item_id: int) -> None: ...
 
-    every = options.pop("every", 60)
+    if "cron" not in options:
+        options.setdefault("every", 60)
 
-    class Items(Reconciler, every=every, **options):
+    class Items(Reconciler, **options):
         pending = derive(Work, query, **columns)
 
     return Items.definition
