@@ -135,14 +135,16 @@ class Memory:
             Conflict: another process made the mark at the same moment.
         """
         mine = _columns.job_class == MARK, _columns.key_digest == _DRAINED
+        with writing(self._home) as connection:
+            query = select(_columns.key).where(*mine).with_for_update()
+            drained = connection.execute(query).scalar_one_or_none()
+            if drained is None:
+                self._make_mark(connection)
+            yield connection, frozenset((drained or "").split())
+
+    def _make_mark(self, connection: Connection) -> None:
         try:
-            with writing(self._home) as connection:
-                drained = connection.execute(
-                    select(_columns.key).where(*mine).with_for_update()
-                ).scalar_one_or_none()
-                if drained is None:
-                    self._insert(connection, [State(job=MARK, digest=_DRAINED)], [0.0])
-                yield connection, frozenset((drained or "").split())
+            self._insert(connection, [State(job=MARK, digest=_DRAINED)], [0.0])
         except exc.IntegrityError as error:
             raise Conflict(f"{where(self._home)}: {error.orig}") from error
 
