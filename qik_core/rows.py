@@ -7,8 +7,8 @@ seam nothing is asked, at no cost. Imports nothing, since `import reconciler` im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -85,10 +85,15 @@ def fill(load: Callable[[], Rows]) -> None:
     _load, _rows = load, None
 
 
-def empty() -> None:
-    """Take back what filled the seam, for tests."""
-    global _load, _rows  # noqa: PLW0603 - the seam
-    _load = _rows = None
+@contextmanager
+def filled(load: Callable[[], Rows] | None) -> Iterator[None]:
+    """Fill the seam, or empty it, for the length of a block: for tests."""
+    global _load, _rows
+    before, (_load, _rows) = (_load, _rows), (load, None)
+    try:
+        yield
+    finally:
+        _load, _rows = before
 
 
 def known() -> Rows | None:

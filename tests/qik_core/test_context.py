@@ -44,9 +44,8 @@ def test_a_checkpoint_is_passed_until_the_run_is_cancelled() -> None:
 @pytest.fixture
 def table() -> Iterator[Table]:
     table = Table(7)
-    rows.fill(lambda: table)
-    yield table
-    rows.empty()
+    with rows.filled(lambda: table):
+        yield table
 
 
 def made(*args: Any) -> Context:
@@ -77,9 +76,8 @@ def test_a_run_reaches_its_row_and_a_session_on_its_database(table: Table) -> No
 
 
 def test_a_run_whose_row_nobody_knows_says_what_is_missing() -> None:
-    rows.empty()
-
-    with pytest.raises(QikError, match="import the module with its reconciler"):
-        _ = made(7).row
-    with pytest.raises(QikError, match="nothing here knows the row"):
-        made(7).session()
+    with rows.filled(None):
+        with pytest.raises(QikError, match="import the module with its reconciler"):
+            _ = made(7).row
+        with pytest.raises(QikError, match="nothing here knows the row"):
+            made(7).session()
