@@ -114,3 +114,41 @@ def test_the_shard_is_no_part_of_the_key() -> None:
 )
 def test_nothing_is_known_of_a_key_that_args_looks_into(args: Callable[[Any], Any]) -> None:
     assert inverse_of(Report, select(Item.id, Item.rank), args) is None
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        lambda row: row.note or "",
+        lambda row: f"{row.rank:>5}",
+        lambda row: "hot" if row.rank > 3 and row.note != "cold" else "cold",
+        lambda row: ", ".join(str(each) for each in row.note),
+        lambda row: str(row.rank * 2 + len(row.note) - int(row.rank) // 3),
+        lambda row: {"a": 1, "b": 2}.get(row.note, row.note.strip().lower()[:3]),
+    ],
+    ids=["or", "format", "if", "iter", "computed", "looked-up"],
+)
+def test_what_args_does_with_columns_that_are_no_key_does_not_matter(
+    note: Callable[[Any], Any],
+) -> None:
+    class Work(Job, unique_for=60, unique_args=["item_id"]):
+        def perform(self, item_id: int, note: str) -> None: ...
+
+    query = select(Item.id, Item.note, Item.rank)
+
+    found = known(inverse_of(Work, query, lambda row: (row.id, note(row))))
+
+    assert found == Inverse(key=(0,), fixed=(), twins=())
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        lambda row: (row.user_id, row.org_id) if row.email else (row.org_id, row.user_id),
+        lambda row: (row.user_id, row.org_id if row.email.endswith("x") else 0),
+        lambda row: (row.user_id, int(row.email)),
+    ],
+    ids=["either", "sometimes", "number"],
+)
+def test_a_key_that_is_not_always_there_is_not_found(args: Callable[[Any], Any]) -> None:
+    assert inverse_of(Greet, select(Member.org_id, Member.user_id, Member.email), args) is None
