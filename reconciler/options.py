@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final, Literal, Required, TypeAlias, TypedDict, cast
+from typing import Any, Final, Literal, TypeAlias, TypedDict, cast
 
 from reconciler.errors import Rule, broken
 
@@ -249,10 +249,12 @@ class Guard:
 
 
 class Options(TypedDict, total=False):
-    """The class keywords of a reconciler."""
+    """The class keywords of a reconciler. One of `every` and `cron` has to be given."""
 
-    every: Required[Duration]
+    every: Duration
     """Between the beginnings of two passes."""
+    cron: str
+    """When passes begin, as five crontab fields in UTC; the first one begins at once."""
     jitter: Duration
     """Told jobs become due within so long, each at an instant of its own. 0 by default."""
     min_age: Duration
