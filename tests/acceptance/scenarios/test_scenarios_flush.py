@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from tests.acceptance.scenarios.world import EVERY, Size, World, idle, running, sizes

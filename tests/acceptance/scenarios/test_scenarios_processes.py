@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -61,9 +60,7 @@ def test_scenario_06_workers_killed_every_two_seconds_lose_no_row(
     assert idle(raw) or dead
 
 
-def storm(
-    world: World, hosts: list[subprocess.Popen[bytes]], seconds: float
-) -> dict[int, float]:
+def storm(world: World, hosts: list[subprocess.Popen[bytes]], seconds: float) -> dict[int, float]:
     """Kill a host at random every two seconds and start it again; returns process id → when it was killed."""
     cut: dict[int, float] = {}
     end = time.monotonic() + seconds
@@ -87,8 +84,7 @@ def buried(raw: Any) -> set[int]:
 
 
 PAGES = 20
-STOPS = (
-    """
+STOPS = """
 import os
 
 def stop_at(row):
@@ -96,10 +92,8 @@ def stop_at(row):
         open("stopped", "w").close()
         wait(600)
     return (row[0],)
-"""
-    + PLAIN.replace("every={every}", "every={every}, batch_size={page}").replace(
-        "PENDING)", "PENDING, args=stop_at)"
-    )
+""" + PLAIN.replace("every={every}", "every={every}, batch_size={page}").replace(
+    "PENDING)", "PENDING, args=stop_at)"
 )
 
 
@@ -114,7 +108,7 @@ def test_scenario_07_a_reconciler_killed_in_its_fifth_page_is_replaced(
     world.define(STOPS, stop=stop, page=page, every=2.0, seconds=0.0)
     world.fill(range(1, size.rows + 1))
     leader = world.reconcile(STOPS="1")
-    eventually(lambda: (world.folder / "stopped").exists(), 30)
+    eventually((world.folder / "stopped").exists, 30)
     world.reconcile()
     eventually(lambda: _processes(world) == 2, 20, "the standby waits for leases")
 

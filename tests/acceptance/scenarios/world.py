@@ -197,7 +197,7 @@ class World(Shop):
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
-            env=self.environment | environment,
+            env={**self.environment, **environment},
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -281,9 +281,7 @@ class World(Shop):
         begun = max((row.id for row in self.ledger(name)), default=0)
         eventually(
             lambda: (
-                sum(
-                    row.id > begun and row.outcome == "completed" for row in self.ledger(name)
-                )
+                sum(row.id > begun and row.outcome == "completed" for row in self.ledger(name))
                 >= more
             ),
             timeout,
@@ -312,7 +310,8 @@ def locks(raw: redis.Redis) -> dict[bytes, bytes]:
     """Every lock of every generation: its key and its record."""
     found: dict[bytes, bytes] = {}
     for name in raw.scan_iter("qik:unique:*"):
-        found |= {key: record for key, record in raw.hgetall(name).items() if key != b"#"}
+        records: Any = raw.hgetall(name)
+        found |= {key: record for key, record in records.items() if key != b"#"}
     return found
 
 
