@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import CursorResult, Engine, UpdateBase, delete, func, insert, select, update
 
 from reconciler.definition import Definition
+from reconciler.drift import Loss
 from reconciler.report import Outcome, Report
 from reconciler.sql import again, clock, reading, writing
 from reconciler.tables import audit, passes
@@ -81,6 +82,22 @@ class Ledger:
             return None
         cursor: str | None = row.cursor
         return cursor
+
+    def loss(self, definition: Definition, epoch: str) -> Loss | None:
+        """Return whether Redis has lost its data since the last pass that told every row; None if not, or there was none."""
+        last = (
+            select(passes.c.started_at, passes.c.epoch)
+            .where(
+                passes.c.reconciler == definition.name,
+                passes.c.shard == definition.shard,
+                passes.c.outcome == str(Outcome.COMPLETED),
+            )
+            .order_by(passes.c.id.desc())
+            .limit(1)
+        )
+        with reading(self._home, _QUERY) as connection:
+            row = connection.execute(last).one_or_none()
+        return None if row is None or row.epoch == epoch else Loss(row.started_at)
 
     def prune(self) -> int:
         """Forget what is old; returns how many passes."""

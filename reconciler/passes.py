@@ -13,19 +13,24 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, Final, TypeAlias
 
-from qik_core import Code
+from qik_core import Code, settings
 from qik_core.errors import QikError
 from qik_core.passes import Passes
 from reconciler import jitter
+from reconciler.choice import Choice
 from reconciler.definition import Definition
 from reconciler.engines import Engines
+from reconciler.freshness import reader
 from reconciler.gauges import Gauges
 from reconciler.ledger import Ledger
-from reconciler.pages import Pages
+from reconciler.occurrences import source_of
+from reconciler.pages import Pages, Source
 from reconciler.pressure import Gates
+from reconciler.quarantine import RowStates
+from reconciler.recheck import Recheck
 from reconciler.report import INVALID, SHADOW, TOLD, Outcome, Progress, Report
 from reconciler.rows import Batch, batch
-from reconciler.source import Source, read_position, write_position
+from reconciler.source import read_position, write_position
 from reconciler.sql import read_clock
 from reconciler.watch import Watch
 
@@ -51,11 +56,22 @@ class Tools:
     engines: Engines
     ledger: Ledger
     gates: Gates
+    states: RowStates
+    recheck: Recheck
 
     @classmethod
     def of(cls, seam: Passes, engines: Engines, holder: str) -> Tools:
         """Return the tools of a process that calls itself `holder`."""
-        return cls(seam, Watch(seam), engines, Ledger(engines.home(), holder), Gates(seam))
+        home = engines.home()
+        return cls(
+            seam,
+            Watch(seam),
+            engines,
+            Ledger(home, holder),
+            Gates(seam),
+            RowStates(home, seam, settings.current().release or ""),
+            Recheck(lambda: engines),
+        )
 
 
 class Pass:
@@ -78,6 +94,8 @@ class Pass:
         self._progress = Progress(page_size=definition.batch_size)
         self._epoch = ""
         self._gauges = Gauges()
+        self._choice = Choice(definition, tools, self._progress.codes, self._clock)
+        self._held: dict[str, int] = {}
         self._invalid: list[str] = []
         self._ahead = time() - monotonic()
 
@@ -97,7 +115,10 @@ class Pass:
         return self._end(outcome, reason, number, failed)
 
     def _tell_all(self) -> Stop:
-        source, pages = self._begin()
+        begun = self._begin()
+        if not isinstance(begun[1], Pages):
+            return begun
+        source, pages = begun
         try:
             while (stopped := self._stopped()) is None:
                 rows = self._page(pages)
@@ -116,19 +137,39 @@ class Pass:
 
     # --- the steps -------------------------------------------------------------------------------
 
-    def _begin(self) -> tuple[Source, Pages]:
+    def _begin(self) -> tuple[Source, Pages] | Stop:
         """Look at the epoch, heal what somebody deleted by hand, and find where to start."""
         self._step(_CALL)
         self._epoch = self._tools.watch.look()
         if self._tools.seam.audit(self.definition.queues):
             self._roll()
         self._step(_CALL)
-        engine = self._tools.engines.of(self.definition)
-        self._ahead = read_clock(engine) - monotonic()
-        source = Source(self.definition, engine, self._clock())
+        primary = self._tools.engines.of(self.definition)
+        where = reader(self.definition, primary, self._tools.engines.engine)
+        if where.engine is None:
+            return Outcome.GATED, where.note
+        if where.note:
+            self._progress.notes.append(where.note)
+        self._ahead = read_clock(where.engine) - monotonic()
+        held = self._remember()
+        source = source_of(
+            self.definition,
+            where.engine,
+            self._clock(),
+            held=held,
+            told=self._tools.seam.told,
+        )
         cursor = self._tools.ledger.cursor(self.definition, self._epoch)
         after = None if cursor is None else read_position(cursor)
         return source, Pages(source, self.definition.batch_size, after)
+
+    def _remember(self) -> int:
+        """Take over how jobs have ended, forget rows that are healed; returns how many rows may be held back."""
+        states = self._tools.states
+        states.drain()
+        states.healed(self.definition, self._tools.recheck.look)
+        self._held = states.counts(self.definition)
+        return sum(self._held.values())
 
     def _roll(self) -> None:
         self._step(ROLL_TIMEOUT)
@@ -152,7 +193,7 @@ class Pass:
     def _tell(self, rows: Sequence[Any]) -> Stop | None:
         """Tell the rows of one page that are not told; returns why the pass has to end, if it has to."""
         self._step(_CALL)
-        found = self._travelling(rows)
+        found = self._choice.of(self._travelling(rows))
         if not found:
             return None
         new = self._untold(found)
@@ -196,11 +237,7 @@ class Pass:
         return stopped or ((Outcome.GATED, f"{reason}; the rest stays in SQL") if shut else None)
 
     def _send(self, new: Batch) -> Stop | None:
-        delays = None
-        if self.definition.jitter:
-            window = jitter.delays(new.digests, self.definition.jitter, self._clock())
-            order = jitter.rising(window)
-            new, delays = new.pick(order), [window[at] for at in order]
+        new, delays = self._spread(new)
         self._step(_CALL)
         pushed = self._tools.seam.push(
             self.definition.job,
@@ -211,6 +248,9 @@ class Pass:
         )
         self._progress.codes.update(str(code) for code in pushed.codes)
         self._gauges.pushed += len(pushed.codes)
+        if self.definition.edges:
+            enqueued = [at for at, code in enumerate(pushed.codes) if code is Code.ENQUEUED]
+            self._gauges.drift += self._choice.causes(new.pick(enqueued), self._epoch)
         if pushed.epoch.loss != self._epoch:
             return Outcome.RESTARTED, "Redis lost its data during the pass"
         if Code.FULL in pushed.codes:
@@ -219,6 +259,17 @@ class Pass:
                 "the queue or Redis is full; the rest stays in SQL until the next pass",
             )
         return None
+
+    def _spread(self, new: Batch) -> tuple[Batch, Sequence[float] | None]:
+        """Return the rows in the order in which they are due, with the seconds until then; None for all at once."""
+        delays = new.due
+        if self.definition.jitter:
+            window = self.definition.jitter
+            delays = jitter.delays(new.digests, window, self._clock(), new.due)
+        if delays is None:
+            return new, None
+        order = jitter.rising(delays)
+        return new.pick(order), [delays[at] for at in order]
 
     # --- whether to go on ------------------------------------------------------------------------
 
@@ -277,7 +328,7 @@ class Pass:
 
     def _details(self, outcome: Outcome) -> dict[str, Any]:
         """Return what was measured; what a pass through all rows alone can know is left out after any other."""
-        details = self._gauges.details(self._clock())
+        details = {**self._gauges.details(self._clock()), **self._held}
         if outcome is Outcome.COMPLETED:
             scanned = self._progress.scanned
             details["pending"] = scanned

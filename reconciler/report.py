@@ -14,6 +14,12 @@ TOLD: Final = "told"
 SHADOW: Final = "shadow"
 """Counted beside the push's codes: rows that a pass in shadow would have told."""
 
+LATE: Final = "late"
+"""Counted beside the push's codes: rows that were due too long ago, of a reconciler that says `late="skip"`."""
+
+OVER_SHARE: Final = "over_share"
+"""Counted beside the push's codes: rows beyond their tenant's share of a pass."""
+
 INVALID: Final = "invalid"
 """Counted beside the push's codes: rows whose arguments cannot travel."""
 

@@ -35,6 +35,8 @@ class Batch:
     digests: Sequence[bytes]
     tags: Sequence[str] | None
     """The versions of the rows as the lock records have them; None for a reconciler without."""
+    due: Sequence[float] | None = None
+    """Seconds until each job is due; None for rows that do not say."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,6 +50,7 @@ class Batch:
             [self.args[at] for at in places],
             [self.digests[at] for at in places],
             None if self.tags is None else [self.tags[at] for at in places],
+            None if self.due is None else [self.due[at] for at in places],
         )
 
 

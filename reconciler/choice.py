@@ -1,0 +1,93 @@
+"""Which rows of a pass may be told: not those that are held back, too late, or beyond their tenant's share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from qik_core.passes import Passes
+from reconciler.definition import Definition
+from reconciler.drift import Loss, causes
+from reconciler.fair import Shares
+from reconciler.gauges import moment
+from reconciler.ledger import Ledger
+from reconciler.quarantine import RowStates
+from reconciler.report import LATE, OVER_SHARE
+from reconciler.rows import Batch
+from reconciler.source import due_in
+
+
+class Tools(Protocol):
+    """What is asked of a process's tools."""
+
+    @property
+    def seam(self) -> Passes:
+        """Redis."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The passes before."""
+
+    @property
+    def states(self) -> RowStates:
+        """What is remembered of rows."""
+
+
+class Choice:
+    """The choice of one pass. `codes` counts what is left out; `now` returns the database's time in epoch seconds."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        tools: Tools,
+        codes: Counter[str],
+        now: Callable[[], float],
+    ) -> None:
+        self._definition = definition
+        self._tools = tools
+        self._codes = codes
+        self._now = now
+        fair = definition.fair
+        self._shares = None if fair is None else Shares(definition.shape, fair)
+        self._loss: Loss | None = None
+        self._asked = False
+
+    def of(self, found: Batch) -> Batch:
+        """Return the rows of a page that may be told, with the seconds until each is due where rows say so."""
+        return self._in_share(self._in_time(self._free(found)))
+
+    def causes(self, told: Batch, epoch: str) -> Counter[str]:
+        """Return why these rows, told just now, had no job. `epoch` is the life of Redis that this pass began in."""
+        if not self._asked:
+            self._loss, self._asked = self._tools.ledger.loss(self._definition, epoch), True
+        at = self._definition.shape.age_at
+        ages = None if at is None else [moment(row[at]) for row in told.rows]
+        reasons = self._tools.states.reasons(self._definition, told.digests)
+        orphans = self._tools.seam.orphans(told.digests, forget=True)
+        return Counter(each.value for each in causes(reasons, orphans, ages, self._loss))
+
+    def _free(self, found: Batch) -> Batch:
+        held = self._tools.states.filter(self._definition, found.digests, found.tags)
+        self._codes.update(each.code.value for each in held if each is not None)
+        return found.pick([at for at, each in enumerate(held) if each is None])
+
+    def _in_time(self, found: Batch) -> Batch:
+        shape = self._definition.shape
+        if shape.run_at is None:
+            return found
+        now = self._now()
+        due = [due_in(shape, row, now) for row in found.rows]
+        places = [at for at, each in enumerate(due) if each is not None]
+        if len(places) < len(due):
+            self._codes[LATE] += len(due) - len(places)
+        return replace(found.pick(places), due=[each for each in due if each is not None])
+
+    def _in_share(self, found: Batch) -> Batch:
+        if self._shares is None:
+            return found
+        places = self._shares.admit(found.rows)
+        if len(places) < len(found):
+            self._codes[OVER_SHARE] += len(found) - len(places)
+        return found.pick(places)
