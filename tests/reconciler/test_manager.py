@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,36 +15,13 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated
 from reconciler.manager import Manager
-from reconciler.report import Outcome, Report
+from reconciler.report import Outcome
 from reconciler.tables import lease, passes
+from tests.reconciler.running import Running
 from tests.reconciler.shop import Item, change, fill, items
 from tests.waiting import eventually, never
 
 PENDING = select(Item.id).where(Item.state == "pending")
-
-
-class Running:
-    """A manager on a thread of the test, and what its passes reported."""
-
-    def __init__(
-        self, definitions: Sequence[Definition], engines: Engines, seam: Passes, ttl: float
-    ) -> None:
-        self.reports: list[Report] = []
-        self.manager = Manager(definitions, engines, seam, lease=ttl, told=self.reports.append)
-        self.well: bool | None = None
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        self.well = self.manager.run()
-
-    def stop(self) -> None:
-        self.manager.stop()
-        self.thread.join(15.0)
-        assert not self.thread.is_alive()
-
-    def ended(self, name: str = "Items") -> list[Outcome]:
-        return [each.outcome for each in self.reports if each.reconciler == name]
 
 
 Start = Callable[..., Running]
