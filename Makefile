@@ -6,6 +6,9 @@ python = .venv/bin/python
 # Tests wait more than they compute, so two files at a time; a file's own tests stay in order on one worker.
 WORKERS = 2
 tests = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 --durations-min=1
+# The i-th of n machines takes every n-th part of all tests; those of a file need not stay together there.
+SHARD =
+in_shard = -n $(WORKERS) --dist worksteal --durations=10 --durations-min=1 --shard '$(SHARD)'
 given = $(if $(filter command line,$(origin $(1))),$(2) '$($(1))')
 
 .PHONY: help setup demo test test-all check fmt bench lock clean
@@ -25,9 +28,9 @@ test: setup ## run the tests (ARGS= for pytest, WORKERS=0 for one at a time; CI=
 	@sh scripts/provision
 	@exec $(python) -m pytest $(tests) -m 'not slow' $(ARGS)
 
-test-all: setup ## run the tests and the long repetitions of chaos
+test-all: setup ## run the tests and the long repetitions (SHARD=i/n: the i-th part of n, for n machines)
 	@sh scripts/provision
-	@exec $(python) -m pytest $(tests) $(ARGS)
+	@exec $(python) -m pytest $(if $(SHARD),$(in_shard),$(tests)) $(ARGS)
 
 check: setup ## lint, format, types, layers, house rules
 	@sh scripts/check

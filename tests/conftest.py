@@ -16,7 +16,7 @@ import os
 import signal
 import sqlite3
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from qik_core.embedded import Embedded, Kind
-from tests import servers
+from tests import servers, shards
 from tests.servers import TAG
 from tests.waiting import eventually
 
@@ -182,14 +182,39 @@ def _tagged(tag: str) -> dict[int, str]:
 _collected = pytest.StashKey[int]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run be one of several, and note how long tests take."""
+    parser.addoption("--shard", metavar="I/N", help="run the I-th of N shards of all tests")
+    parser.addoption(
+        "--write-durations",
+        action="store_true",
+        help="write how long the tests took, for shards to be of one length",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of this shard; every worker picks the same."""
+    if config.option.shard:
+        shards.pick(config, items, shards.read(config.option.shard))
+
+
+def _say_shard(config: pytest.Config, tests: Sequence[str]) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if config.option.shard and reporter is not None and _collected not in config.stash:
+        reporter.write_line(shards.say(shards.read(config.option.shard), tests))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Remember how many tests are to run, where they run in this process."""
+    _say_shard(session.config, [item.nodeid for item in session.items])
     session.config.stash[_collected] = len(session.items)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """Remember how many tests are to run, where workers run them: each worker collects all."""
+    _say_shard(node.config, ids)
     node.config.stash[_collected] = len(ids)
 
 
@@ -211,6 +236,11 @@ def _as_text(data: Any) -> Any:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was not run and the one command that adds it; with CI=true, prove that nothing skipped."""
+    if terminalreporter.config.option.write_durations:
+        kept = shards.write(terminalreporter.stats)
+        terminalreporter.write_line(
+            f"{shards.DURATIONS.name}: {kept} tests are longer than a second"
+        )
     skipped = terminalreporter.stats.get("skipped", [])
     missing = servers.missing(str(report.longrepr) for report in skipped)
     for server, tests in sorted(missing.items()):
