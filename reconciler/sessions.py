@@ -93,8 +93,9 @@ class JobSession:
 
 def opener(given: object, engine: Engine) -> Callable[[], Session]:
     """Return what makes a session for threads: the application's own maker, or one on its engine."""
-    if isinstance(given, sessionmaker):
-        return given
+    maker = getattr(given, "session_factory", given)  # of a scoped session
+    if isinstance(maker, sessionmaker):
+        return maker
     return lambda: Session(engine)
 
 

@@ -148,9 +148,8 @@ FOLDED = String(20).with_variant(
 )  # the MariaDB of the tests compares without case by itself
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", "mariadb"], indirect=True)
 def test_where_the_database_takes_a_for_capital_a_the_row_of_either_is_found(home: Engine) -> None:
-    if home.dialect.name == "postgresql":
-        pytest.skip("PostgreSQL compares text exactly")
     table, definition = keyed(FOLDED)
     table.metadata.create_all(home)
     with home.begin() as connection:
