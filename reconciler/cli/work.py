@@ -83,35 +83,65 @@ def run(
 @click.command(name="pass")
 @click.argument("name")
 @base.app_option
+@click.option("--shard", metavar="SHARD", help="Only this shard; all of them by default.")
 @base.database_url
 @base.redis_url
 @base.as_json
 def pass_(
-    name: str, app: str | None, database_url: str | None, redis_url: str | None, *, as_json: bool
+    name: str,
+    app: str | None,
+    shard: str | None,
+    database_url: str | None,
+    redis_url: str | None,
+    *,
+    as_json: bool,
 ) -> NoReturn:
     """Run one pass of the reconciler NAME now, whoever holds its lease: the locks make that harmless."""
     settings = base.load_settings(app=app, database_url=database_url, redis_url=redis_url)
     base.reconcilers(settings, "pass NAME --app")
     from reconciler.registry import find
-    from reconciler.report import Outcome
 
     found = find(name)
-    settings = base.with_redis()
-    report = _one_pass(found, base.engines(settings))
+    engines = base.engines(base.with_redis())
+    reports = [_one_pass(each, engines) for each in _parts(found, shard, engines)]
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=2))
+        shown = [each.as_json() for each in reports]
+        many = found.shards is not None and shard is None
+        click.echo(json.dumps(shown if many else shown[0], indent=2))
     else:
-        counts = " · ".join(f"{code} {count:,}" for code, count in sorted(report.codes.items()))
-        click.echo(
-            f"{name}: {report.outcome} in {report.seconds:.2f} s · scanned {report.scanned:,}"
-            + (counts and f" · {counts}")
-        )
-        if report.reason:
-            click.echo(report.reason, err=report.outcome is Outcome.FAILED)
+        for each in reports:
+            _say(each)
+    sys.exit(max(map(_code, reports), default=0))
+
+
+def _parts(found: Definition, shard: str | None, engines: Engines) -> list[Definition]:
+    """Return the units that a pass by hand runs, one after the other."""
+    if found.shards is None:
+        if shard is not None:
+            raise click.UsageError(f"{found.name} has no shards: leave --shard out")
+        return [found]
+    return [found.in_shard(each) for each in ([shard] if shard else engines.shards(found))]
+
+
+def _say(report: Report) -> None:
+    from reconciler.report import Outcome
+
+    counts = " · ".join(f"{code} {count:,}" for code, count in sorted(report.codes.items()))
+    click.echo(
+        f"{report.reconciler}: {report.outcome} in {report.seconds:.2f} s · scanned {report.scanned:,}"
+        + (counts and f" · {counts}")
+    )
+    if report.reason:
+        click.echo(report.reason, err=report.outcome is Outcome.FAILED)
+
+
+def _code(report: Report) -> int:
+    from reconciler.report import Outcome
+
     if report.outcome in (Outcome.COMPLETED, Outcome.BUDGET):
-        sys.exit(0)
+        return 0
     known = isinstance(report.error, (StoreError, SqlUnavailable))
-    sys.exit(code_of(report.error) if known else FINDING)
+    return code_of(report.error) if known else FINDING
 
 
 def _one_pass(definition: Definition, engines: Engines) -> Report:
