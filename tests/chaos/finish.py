@@ -57,7 +57,16 @@ def _exchange(
 
 def leftovers(raw: Any) -> list[str]:
     """Return the keys that a drained server must not have: what stays, or ends by itself, is all right."""
-    stays = ("stat:", "qik:n:", "qik:counts", "qik:epoch", "qik:cancelled", "queues", "dead")
+    stays = (
+        "stat:",
+        "qik:n:",
+        "qik:counts",
+        "qik:epoch",
+        "qik:cancelled",
+        "qik:ended",
+        "queues",
+        "dead",
+    )
     names = [name.decode() for name in raw.scan_iter(count=1000)]
     return [
         each

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from qik_core import Job, registry
@@ -18,10 +18,12 @@ from qik_core.client import Client
 from qik_core.context import Context
 from qik_core.definition import Definition
 from qik_core.errors import StoreUnavailable
+from qik_core.passes import Passes
 from qik_core.payload import Payload
 from qik_core.plan import Plan
 from qik_core.results import Code
 from qik_core.store import Origin, Store, due, recovery, rolls
+from qik_core.store.ended import EndedKind, note
 from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome
 from qik_core.store.link import Link, Links
 from qik_core.store.worker import Held
@@ -91,6 +93,8 @@ class Path:
     """It stages a loss of Redis: what was there before may be gone."""
     leaves_orphans: bool = False
     """Somebody deleted a job by hand: its lock stands until the end of a roll."""
+    noted: frozenset[str] = field(default_factory=frozenset)
+    """Jobs whose end leaves a record that stays."""
 
 
 # --- pushes ------------------------------------------------------------------------
@@ -148,6 +152,37 @@ def work(actor: Actor) -> None:
     assert actor.rig.edge(88, keys=[8]) == [Code.DIRTIED]
     more = actor.exchange(*map(settled, jobs), want=2).jobs
     actor.exchange(*map(settled, more), want=0)
+
+
+NOTED: Final = {
+    2: EndedKind.NO_PROGRESS,
+    4: EndedKind.TERMINAL,
+    6: EndedKind.DIED,
+    7: EndedKind.CRASHED,
+}
+
+
+def end(actor: Actor) -> None:
+    """Settle jobs of a reconciled class, read their records, and forget the oldest two as one that has them in SQL."""
+    jobs = actor.fetch(8)
+    assert actor.rig.edge(88, keys=[8]) == [Code.DIRTIED]
+    actor.exchange(*map(_noted, jobs), want=0)
+    passes = Passes(actor.rig.store)
+    assert len(again(passes.ended)) == len(NOTED)
+    again(lambda: passes.forget_ended(2))
+    assert len(again(passes.ended)) == len(NOTED) - 2
+
+
+def _noted(job: Fetched) -> Outcome:
+    outcome, payload = settled(job), Payload.decode(job.raw)
+    number = payload.args[0]
+    kind = NOTED.get(number, EndedKind.NO_PROGRESS if number == 8 else None)
+    if kind is None:
+        return outcome
+    if isinstance(outcome, Done):
+        outcome = Other(job, Kind.GONE, payload.unique, payload.jid, job.queue, failed=False)
+    noted = note(kind, "Row", digest(number).decode(), payload.args, jid=payload.jid)
+    return replace(outcome, note=noted)
 
 
 def push_as_ruby(rig: Rig) -> None:
@@ -348,6 +383,7 @@ PATHS: Final = {
         Path("bulk", bulk),
         Path("told, look, audit", ask, lambda rig: rig.push(1)),
         Path("exchange", work, stand_by, _names(1, 2, 6, 7, 9, 10)),
+        Path("ended", end, stand_by, _names(1, 2, 6, 7), noted=_names(6, 7)),
         Path("adopt", adopt, push_as_ruby, _names(1, 2, 3)),
         Path("beat, assert", beat, lambda rig: rig.push(1, 2, 7), _names(1, 2, 7), loses=True),
         Path("give back", give_back, stand_by, _names(1, 2, 6)),

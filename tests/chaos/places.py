@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qik_core.payload import Payload
+from qik_core.store.ended import EndedKind, parse
 
 _ENDED = "dead"
 _UNIQUE = re.compile(r"([\w-]{22})([ST])(\d+)")
@@ -33,6 +34,8 @@ class Places:
     """How many payloads with our header each list and sorted set has."""
     counted: dict[str, int] = field(default_factory=dict)
     """What the conservation counts say of them."""
+    records: list[str] = field(default_factory=list)
+    """The jids of jobs that are recorded as ended."""
 
     def of(self, jid: str) -> list[str]:
         """Return where a job is."""
@@ -47,7 +50,20 @@ class Places:
             *self._unlocked(),
             *([] if orphans else self._orphaned()),
             *self._miscounted(deletions=orphans),
+            *self._recorded(),
         ]
+
+    def unrecorded(self, noted: Collection[str]) -> list[str]:
+        """Say which of the jobs that leave a record have ended without one."""
+        ended = [jid for jid in noted if set(self.of(jid)) <= {_ENDED}]
+        return [f"{jid} has ended without a record" for jid in ended if jid not in self.records]
+
+    def _recorded(self) -> Iterator[str]:
+        for jid in set(self.records):
+            if self.records.count(jid) > 1:
+                yield f"{jid} has {self.records.count(jid)} records"
+            if not set(self.of(jid)) <= {_ENDED}:
+                yield f"{jid} is recorded as ended and is in {self.of(jid)}"
 
     def _miscounted(self, *, deletions: bool) -> Iterator[str]:
         for key, n in self.counted.items():
@@ -86,6 +102,9 @@ def look(raw: Any) -> Places:
                 for digest, record in raw.hgetall(key).items()
                 if digest != b"#"
             ]
+        elif key == "qik:ended":
+            ended = [parse(record) for record in raw.lrange(key, 0, -1)]
+            places.records = [each.jid for each in ended if each.kind is not EndedKind.RETRIED]
         elif key.startswith("qik:n:"):
             places.counted[key[6:]] = int(raw.get(key))
         else:

@@ -26,6 +26,7 @@ def crash(crasher: Crasher, raw: redis.Redis, url: str, path: Path, nth: int, wh
     wrong = after.wrong(
         present=() if path.loses else there, orphans=path.leaves_orphans or path.loses
     )
+    wrong += after.unrecorded(path.noted)
     finish.rescue(rig)
     wrong += places.look(raw).wrong(present=after.jobs, orphans=path.leaves_orphans or path.loses)
     if path.leaves_orphans or path.loses:

@@ -17,15 +17,16 @@ from tests.qik_core.store.rig import Rig
 SOON = 0.15  # seconds after which a call is given up
 
 
-State = tuple[dict[str, list[str]] | Counter[str], list[str]]
+State = tuple[dict[str, list[str]] | Counter[str], list[str], list[str]]
 
 
 def state(raw: redis.Redis, path: Path) -> State:
-    """Return which job is where, and which locks there are; where jids are drawn by chance, how many are where."""
+    """Return which job is where, and which locks and records there are; where jids are drawn by chance, how many are where."""
     seen = places.look(raw)
     if path.name == "bulk":
-        return Counter(where for each in seen.jobs.values() for where in each), []
-    return seen.jobs, sorted(f"{lock.state} {lock.jid}" for lock in seen.locks)
+        return Counter(where for each in seen.jobs.values() for where in each), [], []
+    locks = sorted(f"{lock.state} {lock.jid}" for lock in seen.locks)
+    return seen.jobs, locks, sorted(seen.records)
 
 
 def walk(rig: Rig, proxy: FaultProxy, path: Path) -> State:
