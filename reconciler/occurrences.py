@@ -178,7 +178,7 @@ class OccurrenceSource:
         self._question = SlotQuestion(definition.shape, engine.dialect.name)
         self._rows: list[tuple[Slot]] | None = None
 
-    def read(self, after: Position | None, limit: int) -> Sequence[tuple[Slot]]:
+    def read(self, after: Position | None, limit: int) -> Sequence[tuple[Any, ...]]:
         """Return up to `limit` slots behind a position; fewer mean that there are no more.
 
         Raises:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.sql.elements import ColumnElement
+
 from reconciler import columns
 from reconciler.cron import Slots
 from reconciler.errors import Rule, broken
 from reconciler.jobs import JobFacts
-from reconciler.mapping import arguments_of
 from reconciler.pending import Pending
 from reconciler.shape import Order, Shape, checked
 
@@ -47,7 +48,7 @@ def slot_shape(owner: str, pending: Pending[Any], job: JobFacts, slots: Slots) -
             f"slot column {columns.name(slot)} is {slot.type!r}",
             "Use a datetime (naive ones are in UTC), or a whole number of epoch seconds",
         )
-    arguments_of(owner, pending, job, query, [slot])
+    _check_job(owner, slot, job)
     return Shape(
         statement=query,
         width=1,
@@ -61,3 +62,29 @@ def slot_shape(owner: str, pending: Pending[Any], job: JobFacts, slots: Slots) -
         proven=True,
         slots=slots,
     )
+
+
+def _check_job(owner: str, slot: ColumnElement[Any], job: JobFacts) -> None:
+    """Check that the job takes a slot and nothing else. Rows without one are of no slot: the column may be NULL."""
+    first = job.parameters[0] if job.parameters else None
+    if first is None or any(each.required for each in job.parameters[1:]):
+        raise broken(
+            owner,
+            Rule.COLUMNS,
+            f"a slot is the only argument, and {job.name} has {job.signature}",
+            "Write perform(self, slot: datetime), and read whatever else it needs",
+        )
+    if not columns.fits(slot, first.annotation):
+        raise broken(
+            owner,
+            Rule.COLUMNS,
+            f"column {columns.name(slot)} is {slot.type!r}, and {job.name}.{job.signature} does not take its values",
+            f"Annotate {first.name} as the column's type: perform(self, {first.name}: datetime)",
+        )
+    if first.name not in job.unique:
+        raise broken(
+            owner,
+            Rule.KEY_MAPS,
+            f"{first.name} is no unique argument of {job.name}: all slots would share one lock",
+            f"Put it into unique_args=[{first.name!r}], or leave unique_args= out",
+        )

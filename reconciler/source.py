@@ -100,7 +100,7 @@ class Source:
         """The statement of the first page, for those who explain it; its limit is a parameter."""
         return self._first
 
-    def position(self, row: Row[Any]) -> Position:
+    def position(self, row: Sequence[Any]) -> Position:
         """Return the position of a row."""
         return tuple(row[each.at] for each in self._order)
 

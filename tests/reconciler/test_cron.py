@@ -23,7 +23,9 @@ def berlin(text: str, since: datetime, count: int) -> list[str]:
     return found
 
 
-def test_a_fixed_time_in_the_hour_that_clocks_leave_out_falls_due_at_its_end_and_only_that_day() -> None:
+def test_a_fixed_time_in_the_hour_that_clocks_leave_out_falls_due_at_its_end_and_only_that_day() -> (
+    None
+):
     before = datetime(2026, 3, 27, 12, tzinfo=UTC)
 
     assert berlin("30 2 * * *", before, 3) == ["28 02:30 CET", "29 03:00 CEST", "30 02:30 CEST"]
@@ -55,13 +57,11 @@ def test_a_time_asked_for_in_the_second_of_two_equal_hours_is_not_the_one_that_h
 
 
 @given(
-    st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)),
+    st.integers(1_600_000_000, 2_000_000_000).map(lambda each: datetime.fromtimestamp(each, UTC)),
     st.sampled_from(["30 2 * * *", "*/20 * * * *", "0 0 1 * *", "15 2,3 * * 0", "0 */2 * * *"]),
     st.sampled_from(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "UTC"]),
 )
-def test_times_rise_and_one_window_is_the_sum_of_two(
-    since: datetime, text: str, zone: str
-) -> None:
+def test_times_rise_and_one_window_is_the_sum_of_two(since: datetime, text: str, zone: str) -> None:
     times, place = crontab("X", "schedule", text), ZoneInfo(zone)
     middle, until = since + timedelta(days=1, minutes=7), since + timedelta(days=3)
 

@@ -178,8 +178,8 @@ def test_a_grouped_query_has_to_select_when_its_groups_are_due() -> None:
 
 def test_the_horizon_is_two_passes_and_a_minute_at_least() -> None:
     def horizon(**options: Any) -> float:
-        found = declare(PENDING, run_at=Item.since, **options).shape.run_at
-        return found.horizon
+        found: float = declare(PENDING, run_at=Item.since, **options).shape.run_at.horizon
+        return found
 
     assert horizon(every=5) == 60
     assert horizon(every=60) == 120
