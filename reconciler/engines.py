@@ -309,6 +309,7 @@ def _options(url: URL) -> dict[str, Any]:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "application_name": "reconciler",
+            "prepare_threshold": None,  # behind PgBouncer the next transaction may be in another session
         }
     elif url.get_driver_name() == "pymysql":
         pool["connect_args"] = {

@@ -4,6 +4,7 @@ redis_url      an empty private server; `@pytest.mark.every_server` runs the tes
 redis_server   the same server, to kill and restart; it is healthy again for the next test
 raw            a redis-py client without retries, to look at keys
 postgres_url   an empty database of a private PostgreSQL
+pgbouncer_url  the same by way of a PgBouncer in transaction mode; TEST_PGBOUNCER=1 makes every postgres_url one
 mariadb_url    an empty database of a private MariaDB
 mariadb        that server, to kill and restart; it is healthy again for the next test
 sqlite_url     a new SQLite file in WAL mode
@@ -97,14 +98,46 @@ def _postgres() -> Iterator[list[servers.Postgres]]:
 
 
 @pytest.fixture
-def postgres_url(_postgres: list[servers.Postgres]) -> Iterator[str]:
-    """An empty database of a private PostgreSQL."""
+def postgres(_postgres: list[servers.Postgres]) -> servers.Postgres:
+    """A private PostgreSQL that runs."""
     if not _postgres:
         server = servers.Postgres()
         _postgres.append(server)
         server.start()
-    with _postgres[0].database() as url:
-        yield url
+    return _postgres[0]
+
+
+@pytest.fixture
+def postgres_url(postgres: servers.Postgres, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database of a private PostgreSQL; with TEST_PGBOUNCER=1 by way of a PgBouncer."""
+    with postgres.database() as url:
+        through = os.environ.get("TEST_PGBOUNCER") == "1"
+        yield request.getfixturevalue("pgbouncer").through(url) if through else url
+
+
+@pytest.fixture(scope="session")
+def _pgbouncer() -> Iterator[list[servers.PgBouncer]]:
+    started: list[servers.PgBouncer] = []
+    yield started
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def pgbouncer(_pgbouncer: list[servers.PgBouncer], postgres: servers.Postgres) -> servers.PgBouncer:
+    """A PgBouncer in transaction mode before that PostgreSQL."""
+    if not _pgbouncer:
+        server = servers.PgBouncer(postgres)
+        _pgbouncer.append(server)
+        server.start()
+    return _pgbouncer[0]
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer: servers.PgBouncer, postgres: servers.Postgres) -> Iterator[str]:
+    """An empty database of that PostgreSQL, by way of the PgBouncer."""
+    with postgres.database() as url:
+        yield pgbouncer.through(url)
 
 
 @pytest.fixture(scope="session")

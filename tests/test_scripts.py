@@ -198,7 +198,7 @@ def test_provisioning_by_somebody_who_may_not_names_the_command_for_root(
 
     assert done.returncode == 1
     assert (
-        "Fix, as root: apt-get install --no-install-recommends redis-server postgresql mariadb-server"
+        "Fix, as root: apt-get install --no-install-recommends redis-server postgresql pgbouncer mariadb-server"
         in done.stderr
     )
 
