@@ -27,6 +27,7 @@ from reconciler.sharding import Sharding, Units, by_shards
 
 log: Final = logging.getLogger("reconciler")
 
+_DRAIN: Final = 10.0
 GRACE: Final = 5.0
 """Seconds that passes under way have to end when the process stops."""
 _LOOK: Final = 0.5
@@ -63,6 +64,7 @@ class Manager:
         self._keeper = Keeper(
             self._leases, self._tools.ledger, min(_SLOWEST_POLL, lease / 6), self._changed
         )
+        self._ends = Periodic("drain", _DRAIN, self._drain)
         self._watcher = Watcher(self._tools.watch, self._wake_all, self._wake_failed)
         self._stop = Event()
 
@@ -97,6 +99,7 @@ class Manager:
         return [
             self._watcher.thread,
             self._keeper.thread,
+            self._ends,
             *(each.thread for each in self._sharding),
         ]
 
@@ -137,6 +140,10 @@ class Manager:
             self._leases.release()
         except QikError as error:
             log.warning("leases not given back: they expire", extra={"error": str(error)})
+
+    def _drain(self) -> None:
+        """Take over how jobs have ended; passes do so too, but some run once a day."""
+        self._tools.states.drain()
 
     # --- units -----------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ log: Final = logging.getLogger("reconciler")
 STUCK: Final = 10.0
 """Seconds beyond the deadline of a step after which its pass counts as stuck."""
 _LONGEST_PAUSE: Final = 60.0
+_LOOK: Final = 1.0
+"""Seconds between two looks at a gate that ended a pass: one that opens is not left unused until the next pass is due."""
 
 
 class Runner:
@@ -48,6 +50,7 @@ class Runner:
         self._wakes = Condition()
         self._due = False
         self._ending = ""
+        self._gated = False
         self._pass: Pass | None = None
         self._lane = Lane()
         self._entered = 0.0
@@ -107,10 +110,16 @@ class Runner:
     def _wait(self) -> bool:
         """Return True when a pass is due, False when this unit ends."""
         pause = min(_LONGEST_PAUSE, 2.0 ** (self.failures - 1)) if self.failures else None
-        with self._wakes:
-            self._wakes.wait_for(lambda: self._due or self._ending, pause)
-            self._due = False
-            return not self._ending
+        while True:
+            with self._wakes:
+                woken = self._wakes.wait_for(
+                    lambda: self._due or self._ending, _LOOK if self._gated else pause
+                )
+                if self._ending:
+                    return False
+                if woken or not self._gated or self._tools.gates.opened(self.definition):
+                    self._due = self._gated = False
+                    return True
 
     def _lane_of(self) -> Lane:
         try:
@@ -125,6 +134,7 @@ class Runner:
         finally:
             self._pass = None
         self.failures = self.failures + 1 if report.outcome is Outcome.FAILED else 0
+        self._gated = report.outcome is Outcome.GATED
         if report.outcome is Outcome.RESTARTED:
             self.wake()
         say(report)

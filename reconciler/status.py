@@ -27,6 +27,8 @@ class Last:
     seconds: float
     scanned: int
     codes: Mapping[str, Any]
+    details: Mapping[str, Any]
+    """What it measured: see `gauges.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +121,5 @@ def _last(row: Row[Any], now: float) -> Last:
         seconds=round(row.ended_at - row.started_at, 3),
         scanned=row.scanned,
         codes=codes(row.codes),
+        details=codes(row.details),
     )
