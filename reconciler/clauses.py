@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Dialect, Select, case, func, select
+from sqlalchemy import Column, Connection, Dialect, Select, case, exc, func, select
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BooleanClauseList, ColumnElement
 from sqlalchemy.sql.selectable import FromClause, Join
@@ -21,14 +21,16 @@ from reconciler.shape import Shape
 
 Key = tuple[Any, ...]
 _SHOWN: Final = 12
+_STATEMENT: Final = (exc.ProgrammingError, exc.NotSupportedError, exc.DataError)
+"""What a database says of a statement that cannot be taken apart like this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
     """What became of a row that a select does not find."""
 
-    exists: bool
-    """A row of this key is there."""
+    exists: bool | None
+    """A row of this key is there; None where the select cannot be asked in parts."""
     failing: tuple[str, ...] = ()
     """The conditions that do not hold, as SQL."""
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -38,12 +40,15 @@ class Unmatched:
 
 
 def unmatched(connection: Connection, shape: Shape, key: Key) -> Unmatched:
-    """Say why the select does not find the row of a key that it does not find.
-
-    Raises:
-        SQLAlchemyError: the statement cannot be asked in parts.
-    """
-    return _Parts(connection, shape, key).look()
+    """Say why the select does not find the row of a key that it does not find."""
+    try:
+        return _Parts(connection, shape, key).look()
+    except exc.CompileError:
+        return Unmatched(exists=None)
+    except exc.DBAPIError as error:
+        if not isinstance(error, _STATEMENT):
+            raise
+        return Unmatched(exists=None)
 
 
 def conjuncts(clause: ColumnElement[Any]) -> Iterator[ColumnElement[Any]]:
@@ -115,7 +120,7 @@ class _Parts:
     def _owns(self, table: FromClause) -> bool:
         """Return whether the key is of this table."""
         own = [each for each in self.columns if isinstance(each, Column)]
-        return len(own) == len(self.columns) and all(each.table is table for each in own)
+        return len(own) == len(self.columns) and all(_same(each.table, table) for each in own)
 
     def _row(self, froms: Sequence[FromClause]) -> Sequence[Any] | None:
         if _grouped(self.statement):
@@ -129,7 +134,7 @@ class _Parts:
         found: dict[str, Column[Any]] = {}
         for condition in failing:
             for each in visitors.iterate(condition):
-                if isinstance(each, Column) and any(each.table is table for table in tables):
+                if isinstance(each, Column) and any(_same(each.table, table) for table in tables):
                     found.setdefault(name(each), each)
         if not found:
             return {}
@@ -140,6 +145,10 @@ class _Parts:
 
     def _text(self, clause: ColumnElement[Any]) -> str:
         return " ".join(readable(clause, self.dialect, {}).split())
+
+
+def _same(one: FromClause, other: FromClause) -> bool:
+    return one is other or one.compare(other)  # the ORM gives each use of a table its own notes
 
 
 def _tables(clause: FromClause) -> Iterator[FromClause]:

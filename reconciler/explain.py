@@ -133,7 +133,7 @@ def readable(
 
     shown: Any = visitors.replacement_traverse(statement, {}, unknown)
     try:
-        shown = shown.params(dict(values))
+        shown = shown.params(dict(values)) if values else shown
         text = str(shown.compile(dialect=named, compile_kwargs={"literal_binds": True}))
     except (exc.CompileError, NotImplementedError, TypeError, ValueError):
         text = str(statement.compile(dialect=named))

@@ -50,7 +50,7 @@ def scheduled(known: Known) -> Found | None:
 def paused(known: Known) -> Found | None:
     """Its queue is paused."""
     seen = known.trace
-    if seen is None or seen.line is None or not seen.line.paused:
+    if seen is None or seen.orphan or seen.line is None or not seen.line.paused:
         return None
     name = seen.line.queue
     text = f"its job {seen.jid} waits on {name}, which is paused. Serve it again: qik resume {name}"
@@ -60,7 +60,9 @@ def paused(known: Known) -> Found | None:
 def unserved(known: Known) -> Found | None:
     """Nobody fetches from its queue."""
     seen = known.trace
-    if seen is None or seen.line is None or seen.line.processes or _due(seen) is not None:
+    if seen is None or seen.orphan or seen.line is None or _due(seen) is not None:
+        return None
+    if seen.line.processes:
         return None
     name = seen.line.queue
     text = f"its job {seen.jid} waits on {name}, from which no process fetches. Start one: qik work --queue {name}"

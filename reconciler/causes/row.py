@@ -12,7 +12,7 @@ from reconciler.inquiry import Known, OfState
 def no_row(known: Known) -> Found | None:
     """No row has the key."""
     lost = known.row.unmatched if known.row else None
-    if lost is None or lost.exists:
+    if lost is None or lost.exists is not False:
         return None
     return Found(Reason.NO_ROW, f"there is no row with the key {known.name}")
 
@@ -20,8 +20,13 @@ def no_row(known: Known) -> Found | None:
 def not_matching(known: Known) -> Found | None:
     """The row is there, and the select does not find it."""
     lost = known.row.unmatched if known.row else None
-    if lost is None or not lost.exists:
+    if lost is None or lost.exists is False:
         return None
+    if lost.exists is None:
+        return Found(
+            Reason.NOT_MATCHING,
+            f"the select does not find {known.name}; which condition fails cannot be asked",
+        )
     has = ", ".join(f"{name} is {value!r:.80}" for name, value in lost.values.items())
     conditions = " and ".join(f"`{each}`" for each in lost.failing)
     text = f"the row does not match: {conditions} does not hold" if lost.failing else _ALTOGETHER
@@ -30,7 +35,9 @@ def not_matching(known: Known) -> Found | None:
     return Found(Reason.NOT_MATCHING, text, details=found)
 
 
-_ALTOGETHER: Final = "the row does not match: each condition holds, but not all of them for one row"
+_ALTOGETHER: Final = (
+    "the row does not match: each condition holds for some pair of rows, and no pair fulfils all"
+)
 
 
 def invalid(known: Known) -> Found | None:
