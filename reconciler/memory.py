@@ -222,6 +222,14 @@ class Memory:
                         _unchanged(update(row_state)).values(**values, **times), rows
                     )
 
+    def keep(self, state: State, note: Mapping[str, Any]) -> None:
+        """Remember a row as this says, whatever else is remembered of it. `note` is what the audit is told."""
+        at = state.job, state.digest
+        with self.marked() as (connection, _):
+            before = self.locked(connection, {state.job: {state.digest}})
+            self.ended(connection, before, {at: Change(state, 0.0)})
+            self.audit(connection, note)
+
     def forget(self, states: Sequence[State], note: Mapping[str, Any] | None = None) -> int:
         """Forget states, where nothing has happened to their rows since they were read; says how many are gone.
 

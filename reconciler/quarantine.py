@@ -158,10 +158,10 @@ class RowStates:
             state = changes[at].state if at in changes else before.get(at)
             known = registry.telling(record.name)
             policy = known[0].quarantine if known else _DEFAULT
-            args = json.dumps(list(record.args))
-            key = _key(known[0], record.args) if known else args
+            args = written(record.args)
+            key = readable(known[0], record.args) if known else args
             clean = replace(record, error=_text(record.error)[:_ERROR], jid=_text(record.jid))
-            change = after(state, clean, policy, key=_text(key), args=args, release=self._release)
+            change = after(state, clean, policy, key=key, args=args, release=self._release)
             if change.state is not None and at not in before:
                 change = replace(change, state=replace(change.state, shard=_shard(known, record)))
             changes[at] = change
@@ -319,6 +319,17 @@ def arguments(definition: Definition, state: State) -> tuple[Any, ...] | None:
         return None
 
 
+def readable(definition: Definition, args: Sequence[Any]) -> str:
+    """Return the key of a row as people read it, from the arguments of its job as JSON has them."""
+    facts = definition.facts
+    return _text(shown(args, [each.name for each in facts.parameters], facts.unique))
+
+
+def written(args: Sequence[Any]) -> str:
+    """Return the arguments of a job as the table has them."""
+    return json.dumps(list(args))
+
+
 def _held(
     digests: Sequence[bytes], states: Mapping[str, Left], verdicts: Mapping[str, Verdict]
 ) -> list[Held | None]:
@@ -361,11 +372,6 @@ def _usable(record: Ended) -> bool:
 def _text(text: str) -> str:
     """Return a text as every database takes it."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _key(definition: Definition, args: Sequence[Any]) -> str:
-    facts = definition.facts
-    return shown(args, [each.name for each in facts.parameters], facts.unique)
 
 
 def _shard(known: Sequence[Definition], record: Ended) -> str:

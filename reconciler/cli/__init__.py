@@ -16,6 +16,7 @@ COMMANDS: Final[Commands] = {
     "lint": ("lint", "Find what jobs and reconcilers could do wrong, before they do."),
     "pass": ("work", "Run one pass of the reconciler NAME now."),
     "plan": ("plan", "Say what passes would do. Writes nothing."),
+    "quarantine": ("quarantine", "List, release and quarantine rows whose jobs do not end well."),
     "run": ("work", "Run the reconcilers of APP until TERM."),
     "status": ("look", "Show every reconciler: who runs it, how its last pass ended."),
     "upgrade": ("work", "Make our tables, or move them on to this release."),

@@ -89,6 +89,22 @@ def reconcilers(settings: Settings, command: str) -> Sequence[Definition]:
     return application.reconcilers(check_app(settings, command))
 
 
+def in_shard(definition: Definition, shard: str | None, engines: Engines) -> Definition:
+    """Return the part of a reconciler that `--shard` names; itself for one without shards.
+
+    Raises:
+        UsageError: it has shards and none is named, or the other way round.
+    """
+    if definition.shards is None:
+        if shard is not None:
+            raise click.UsageError(f"{definition.name} has no shards: leave --shard out")
+        return definition
+    if shard is None:
+        there = ", ".join(engines.shards(definition)) or "none"
+        raise click.UsageError(f"say in which shard of {definition.name}: --shard, of {there}")
+    return definition.in_shard(shard)
+
+
 def check_app(settings: Settings, command: str) -> str:
     """Return the name of the application.
 

@@ -13,7 +13,6 @@ from qik_core.cli.group import FINDING
 from reconciler.causes.found import moment, span
 from reconciler.cli import base
 from reconciler.cli.base import code_of
-from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.inquiry import Ended, Means, inquire
 from reconciler.lookup import Meant, NoSuchJob, key_of, row_of_jid
@@ -69,18 +68,7 @@ def _meant(name: str | None, key: Sequence[str], shard: str | None, engines: Eng
     if name is None or not key:
         raise click.UsageError("name a reconciler and a key: reconciler why OpenInvoices 7")
     definition = find(name)
-    return Meant(_in_shard(definition, shard, engines), key_of(definition, key))
-
-
-def _in_shard(definition: Definition, shard: str | None, engines: Engines) -> Definition:
-    if definition.shards is None:
-        if shard is not None:
-            raise click.UsageError(f"{definition.name} has no shards: leave --shard out")
-        return definition
-    if shard is None:
-        there = ", ".join(engines.shards(definition)) or "none"
-        raise click.UsageError(f"say in which shard of {definition.name}: --shard, of {there}")
-    return definition.in_shard(shard)
+    return Meant(base.in_shard(definition, shard, engines), key_of(definition, key))
 
 
 def _print(answer: Answer, *, as_json: bool) -> None:
