@@ -20,7 +20,7 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
 from reconciler.explain import BIG, Explained, explain
-from reconciler.source import Source
+from reconciler.occurrences import source_of
 from reconciler.sql import MYSQL, read_clock, reading, where
 from reconciler.status import Standing
 
@@ -259,7 +259,7 @@ def statement(definition: Definition, engine: Engine, *, big: int = BIG) -> Iter
         SqlUnavailable: the database does not answer.
     """
     try:
-        first = Source(definition, engine, read_clock(engine)).first
+        first = source_of(definition, engine, read_clock(engine)).first
         values = {"qik__limit": definition.batch_size}
         seen = explain(engine, first, values, definition.statement_timeout, big=big)
     except QikError:

@@ -10,7 +10,6 @@ is missing, as far back as the catch-up window reaches. A slot is a moment; it t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, tzinfo
 from typing import Any, ClassVar, Final, Literal, Required, TypeAlias, TypedDict, Unpack
 from zoneinfo import ZoneInfo
@@ -21,8 +20,10 @@ from reconciler.columns import python_type
 from reconciler.cron import Overlap, Slots, crontab
 from reconciler.definition import Definition, define
 from reconciler.errors import Rule, broken
+from reconciler.inverse import Key
 from reconciler.moments import epoch, moment
 from reconciler.options import Backpressure, Duration, Freshness, Quarantine, seconds
+from reconciler.question import Question, Reading
 from reconciler.registry import register
 from reconciler.shape import Shape
 from reconciler.source import Position, Source
@@ -237,20 +238,17 @@ class OccurrenceSource:
         return found
 
 
-class SlotQuestion:
+class SlotQuestion(Question):
     """Which slots are done? Asked of the database, compared as epoch seconds whatever the type of the column."""
 
     def __init__(self, shape: Shape, dialect: str) -> None:
+        super().__init__(shape, dialect)
         self._dialect = dialect
         self._slot = next(iter(shape.statement.subquery("qik__done").c))
         self._distinct = select(epoch(self._slot)).distinct()
         self._whole = issubclass(python_type(self._slot) or datetime, int)
 
-    def pending(
-        self,
-        reading: Callable[[], AbstractContextManager[Connection]],
-        keys: Sequence[Sequence[Any]],
-    ) -> list[bool | None]:
+    def pending(self, reading: Reading, keys: Sequence[Key]) -> list[bool | None]:
         """Say of each slot whether it is pending. `reading` opens a connection in a transaction."""
         found: list[bool | None] = []
         for chunk in _chunks(keys):
@@ -260,7 +258,7 @@ class SlotQuestion:
             found += [each not in done for each in slots]
         return found
 
-    def row(self, connection: Connection, key: Sequence[Any]) -> tuple[Slot] | None:
+    def row(self, connection: Connection, key: Key) -> tuple[Slot] | None:
         """Return a slot as a pass reads it, None if it is done."""
         slot = self.seconds(key[0])
         return None if self.among(connection, [slot]) else (self.slot(slot),)

@@ -20,8 +20,9 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import StatementTimeout
 from reconciler.explain import Explained, explain, readable
+from reconciler.occurrences import source_of
 from reconciler.rows import Batch, batch, key_of
-from reconciler.source import Source, by_key, too_young
+from reconciler.source import by_key, too_young
 from reconciler.sql import read_clock, reading, where
 from reconciler.status import Standing
 
@@ -161,7 +162,8 @@ class _Planner:
         self.engine: Engine = means.engines.engine(definition.database)
         made.database = f"{definition.database} ({where(self.engine)})"
         self.now = read_clock(self.engine)
-        self.source = Source(definition, self.engine, self.now)
+        told = None if means.seam is None else means.seam.glance
+        self.source = source_of(definition, self.engine, self.now, told=told)
 
     def look(self) -> None:
         timeout = self.definition.statement_timeout
@@ -221,6 +223,8 @@ class _Planner:
             self.made.rows.append(Shown(key_of(self.definition, row), each, answer, delay))
 
     def _check(self, key: tuple[Any, ...] | None) -> None:
+        if self.definition.shape.slots is not None:
+            return  # a slot is looked at by the statement of a page
         statement = by_key(self.definition.shape)
         values = {} if key is None else {f"key_{at}": each for at, each in enumerate(key)}
         self.made.check_sql = readable(statement, self.engine.dialect, values)

@@ -28,6 +28,7 @@ from reconciler.engines import Engines
 from reconciler.errors import ReconcilerError, SqlUnavailable
 from reconciler.holding import Grip, Hold, hold
 from reconciler.inverse import Key
+from reconciler.occurrences import SlotQuestion
 from reconciler.question import Question
 from reconciler.sessions import JobSession, held_on, opener
 from reconciler.tellers import Place, Teller, Tellers
@@ -212,7 +213,8 @@ class Recheck:
         place = (definition.name, engine.dialect.name)
         known = self._questions.get(place)
         if known is None or known[0] is not definition:
-            known = definition, Question(definition.shape, engine.dialect.name)
+            kind = Question if definition.shape.slots is None else SlotQuestion
+            known = definition, kind(definition.shape, engine.dialect.name)
             self._questions[place] = known
         return known[1]
 
