@@ -20,6 +20,7 @@ from sqlalchemy import URL, Engine, create_engine, event, exc, make_url
 from qik_core.errors import SettingsError
 from reconciler.drivers import bound, remedy, synchronous
 from reconciler.options import Shards
+from reconciler.silence import checked
 
 log: Final = logging.getLogger("reconciler")
 
@@ -293,14 +294,16 @@ def make(url: str | URL, what: str = f"databases.{HOME}") -> Engine:
         ) from error
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        event.listen(engine, "checkout", checked(engine.dialect.do_ping, CONNECT_TIMEOUT))
     return engine
 
 
 def _options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": _BUSY}}
-    # One connection for each thread that asks: threads are as many as reconcilers, so the pool need not limit them.
-    pool: dict[str, Any] = {"pool_pre_ping": True, "max_overflow": -1, "pool_recycle": 1800}
+    # Passes take turns (lanes) and our own writes are short: who waits longer for a connection has a database in trouble.
+    pool: dict[str, Any] = {"max_overflow": 20, "pool_timeout": 10, "pool_recycle": 1800}
     if url.get_backend_name() == "postgresql":
         pool["connect_args"] = {
             "connect_timeout": CONNECT_TIMEOUT,

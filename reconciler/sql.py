@@ -39,6 +39,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
 from reconciler.errors import Conflict, NotMigrated, SqlUnavailable, StatementTimeout
+from reconciler.silence import answering
 
 WRITE_TIMEOUT: Final = 10.0
 """Seconds that one of our own statements may take: they touch a handful of rows."""
@@ -117,7 +118,12 @@ def reading(engine: Engine, timeout: float) -> Iterator[Connection]:
     read = {"postgresql": _read_postgresql, "sqlite": _read_sqlite}.get(
         engine.dialect.name, _read_mysql
     )
-    with translated(engine), engine.connect() as connection, read(connection, timeout):
+    with (
+        translated(engine),
+        engine.connect() as connection,
+        answering(connection, timeout, where(engine)),
+        read(connection, timeout),
+    ):
         yield connection
 
 
@@ -134,7 +140,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
     write = {"postgresql": _write_postgresql, "sqlite": _write_sqlite}.get(
         engine.dialect.name, _write_mysql
     )
-    with translated(engine), engine.connect() as connection, write(connection) as ready:
+    with (
+        translated(engine),
+        engine.connect() as connection,
+        answering(connection, WRITE_TIMEOUT, where(engine)),
+        write(connection) as ready,
+    ):
         yield ready
 
 

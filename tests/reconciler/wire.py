@@ -1,4 +1,4 @@
-"""A wire between a client and a MariaDB, which a test can cut, and on which answers can get lost."""
+"""A wire between a client and a database, which a test can cut, and on which answers can get lost."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ class Wire:
     cut    the connection ends instead
     mid    half of the answer comes, then the connection ends
     hole   nothing comes any more, and the connection stays
+
+    `left` is how many bytes of answers still come before the connection ends instead, None for all of them.
     """
 
     def __init__(self, port: int) -> None:
         self.fault = ""
+        self.left: int | None = None
         self._to = port
         self._door = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._door.getsockname()[1]
@@ -60,13 +63,23 @@ class Wire:
                     lost = fault == "hole"
                 if fault == "mid":
                     sink.sendall(data[: len(data) // 2])
-                if fault in ("cut", "mid"):
+                if fault in ("cut", "mid") or (answers and self._spent(data, sink)):
                     break
                 if not lost:
                     sink.sendall(data)
         if not lost:
             _end(source)
             _end(sink)
+
+    def _spent(self, data: bytes, sink: socket.socket) -> bool:
+        """Whether these are more bytes than are left; those that are left come."""
+        if self.left is None:
+            return False
+        if len(data) > self.left:
+            sink.sendall(data[: self.left])
+            return True
+        self.left -= len(data)
+        return False
 
 
 def _end(each: socket.socket) -> None:
