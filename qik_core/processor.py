@@ -158,7 +158,8 @@ class Processor:
         if logged:
             log.info("job started", extra=_fields(run))
         try:
-            said = self._said(run)
+            plain = run.seam is None and not self._middleware
+            said = self._call(run) if plain else self._around(run)
         except BaseException as error:  # noqa: BLE001 - a job may raise anything
             return self._raised(run, error)
         if said is _SKIPPED:
@@ -172,16 +173,16 @@ class Processor:
             log.info("job done", extra={**_fields(run), "seconds": round(self._now() - began, 6)})
         return ends.done(run.job, run.payload)
 
-    def _said(self, run: Run) -> object:
+    def _around(self, run: Run) -> object:
+        """Call the job through the middleware, inside what keeps other runs of its row out."""
         if run.seam is None:
-            return self._inside(run)
+            return self._chained(run)
         with run.seam.guarded(run.definition.name, tuple(run.args)) as free:
-            return self._inside(run) if free else _TAKEN
-
-    def _inside(self, run: Run) -> object:
-        return self._chained(run) if self._middleware else self._call(run)
+            return self._chained(run) if free else _TAKEN
 
     def _chained(self, run: Run) -> object:
+        if not self._middleware:
+            return self._call(run)
         said: object = _SKIPPED
 
         def call(_: Payload) -> None:
