@@ -44,6 +44,9 @@ from reconciler.silence import answering
 WRITE_TIMEOUT: Final = 10.0
 """Seconds that one of our own statements may take: they touch a handful of rows."""
 
+_READ_ONLY: Final = ", set_config('transaction_read_only', 'on', true)"
+"""Said to the transaction alone: a driver that is told so keeps asking for READ WRITE afterwards, which no standby grants."""
+
 IDLE: Final = 5.0
 """Seconds that a transaction of ours may wait for its next statement: there is nothing between them."""
 
@@ -215,13 +218,13 @@ def _begin_immediate(connection: Connection) -> None:
 
 @contextmanager
 def _read_postgresql(connection: Connection, timeout: float) -> Iterator[None]:
-    ready = connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=True)
+    ready = connection.execution_options(isolation_level="READ COMMITTED")
     with ready.begin():
-        _limit(ready, timeout)
+        _limit(ready, timeout, _READ_ONLY)
         yield
 
 
-def _limit(connection: Connection, seconds: float) -> None:
+def _limit(connection: Connection, seconds: float, more: str = "") -> None:
     """Limit the statements of this PostgreSQL transaction, and how long it may stand idle.
 
     A process that was frozen inside of it must not hold its locks, nor vacuum, for as long as it is frozen.
@@ -229,7 +232,7 @@ def _limit(connection: Connection, seconds: float) -> None:
     statement, idle = max(1, int(seconds * 1000)), int(IDLE * 1000)
     connection.exec_driver_sql(
         f"SELECT set_config('statement_timeout', '{statement}', true), "
-        f"set_config('idle_in_transaction_session_timeout', '{idle}', true)"
+        f"set_config('idle_in_transaction_session_timeout', '{idle}', true){more}"
     )
 
 
