@@ -4,6 +4,7 @@ redis_url      an empty private server; `@pytest.mark.every_server` runs the tes
 redis_server   the same server, to kill and restart; it is healthy again for the next test
 raw            a redis-py client without retries, to look at keys
 postgres_url   an empty database of a private PostgreSQL
+postgres       that server, to kill and restart; it is healthy again for the next test
 pgbouncer_url  the same by way of a PgBouncer in transaction mode; TEST_PGBOUNCER=1 makes every postgres_url one
 mariadb_url    an empty database of a private MariaDB
 mariadb        that server, to kill and restart; it is healthy again for the next test

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import quote
@@ -121,8 +121,30 @@ class Postgres:
 
     def start(self) -> None:
         """Make the cluster and start it; return when it takes connections."""
-        _give_to("postgres", self.folder)
+        if self._guard is not None and self._guard.poll() is None:
+            return
         data = self.folder / "data"
+        if not data.exists():
+            self._make(data)
+        server = [str(self._programs / "postgres"), "-D", str(data), *self._settings()]
+        self._guard = _guarded(self.folder, "INT", [*self._as, *server])
+        eventually(self._answers, 30.0, "PostgreSQL takes connections")
+
+    def kill(self) -> None:
+        """End the server by SIGKILL, as a crash would; `start` brings it back on the same port."""
+        assert self._guard is not None and self._guard.stdout is not None  # noqa: PT018
+        os.kill(int(self._guard.stdout.readline()), signal.SIGKILL)
+        self._guard.communicate(".")
+        eventually(lambda: not _processes(self.folder / "data"), 10.0, "its processes are gone")
+
+    def run(self, statement: str) -> list[tuple[object, ...]]:
+        """Run a statement as the administrator; returns its rows."""
+        with self._admin() as admin:
+            done = admin.execute(statement)
+            return list(done) if done.description else []
+
+    def _make(self, data: Path) -> None:
+        _give_to("postgres", self.folder)
         self._run(
             "initdb",
             "-D",
@@ -136,9 +158,6 @@ class Postgres:
             "--no-sync",
             "--locale=C.UTF-8",
         )
-        server = [str(self._programs / "postgres"), "-D", str(data), *self._settings()]
-        self._guard = _guarded(self.folder, "INT", [*self._as, *server])
-        eventually(self._answers, 30.0, "PostgreSQL takes connections")
 
     def stop(self) -> None:
         """End the server and remove its folder."""
@@ -154,6 +173,7 @@ class Postgres:
         with self._admin() as admin:
             admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         yield f"postgresql+psycopg://{self._user}@/{name}?host={quote(str(self.folder))}&port={self.port}"
+        self.start()
         with self._admin() as admin:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -258,6 +278,16 @@ class PgBouncer:
             raise AssertionError(f"PgBouncer ended: {said}")
         with socket.socket() as door:
             return door.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def _processes(folder: Path) -> list[int]:
+    """Return the processes that work in a folder: a killed PostgreSQL's children end a moment after it."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if each.readlink() == folder:
+                found.append(int(each.parts[2]))
+    return found
 
 
 class MariaDb:

@@ -1,0 +1,247 @@
+"""A PostgreSQL or a SQLite that fails at any page: no such pass is `completed`, the next one tells the rest once.
+
+What is particular to MariaDB has a file of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, make_url, select
+
+from qik_core.passes import Passes
+from reconciler import migrate, runner
+from reconciler.engines import Engines
+from reconciler.errors import Conflict, SqlUnavailable, StatementTimeout
+from reconciler.passes import Pass, Tools
+from reconciler.report import Outcome, Report
+from tests.reconciler.running import Running
+from tests.reconciler.shop import Base, Item, fill, items
+from tests.reconciler.wire import Wire
+from tests.servers import Postgres
+from tests.waiting import eventually
+
+PENDING = select(Item.id).where(Item.state == "pending")
+ROWS = 300
+PAGES = (1, 2, 3, 4)
+"""Three are full, the last one is empty."""
+on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def far(postgres: Postgres, postgres_url: str, seam: Passes) -> Iterator[tuple[Tools, Wire]]:
+    """What a pass works with, its rows and its ledger at the other end of a wire."""
+    with Wire(postgres.port) as wire:
+        url = make_url(postgres_url).set(host="127.0.0.1", port=wire.port, query={})
+        engines = Engines({"default": url})
+        home = engines.home()
+        migrate.upgrade(home)
+        Base.metadata.create_all(home)
+        yield Tools.of(seam, engines, "test"), wire
+        engines.dispose()
+
+
+def at_page(engine: Engine, page: int, do: Callable[[Any], object]) -> None:
+    """Call `do` with the driver's connection just before a page is asked for, once."""
+    seen: list[int] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM item" in statement:
+            seen.append(1)
+            if len(seen) == page:
+                do(connection.connection.driver_connection)
+
+
+def run(tools: Tools, **options: Any) -> Report:
+    given = {"batch_size": 100, "statement_timeout": 1.0, **options}
+    return Pass(items(PENDING, **given), tools, 1, lambda: None).run()
+
+
+def fails_then_completes(tools: Tools, raw: Any, first: Report, error: type[Exception]) -> None:
+    assert first.outcome is Outcome.FAILED, first
+    assert isinstance(first.error, error), first
+    again = Pass(items(PENDING, batch_size=100), tools, 1, lambda: None).run()
+    assert again.outcome is Outcome.COMPLETED, again
+    assert raw.llen("queue:work") == ROWS
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("fault", ["cut", "mid"])
+def test_a_page_whose_answer_is_lost_fails_the_pass(
+    far: tuple[Tools, Wire], raw: Any, fault: str, page: int
+) -> None:
+    tools, wire = far
+    home = tools.engines.home()
+    fill(home, range(1, ROWS + 1))
+    at_page(home, page, lambda _: setattr(wire, "fault", fault))
+
+    fails_then_completes(tools, raw, run(tools), SqlUnavailable)
+
+
+@on_postgres
+@pytest.mark.parametrize("page", PAGES)
+def test_a_backend_that_is_terminated_at_a_page_fails_the_pass(
+    home: Engine, tools: Tools, raw: Any, postgres: Postgres, page: int
+) -> None:
+    fill(home, range(1, ROWS + 1))
+
+    def terminate(connection: Any) -> None:
+        postgres.run(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
+
+    at_page(home, page, terminate)
+
+    fails_then_completes(tools, raw, run(tools), SqlUnavailable)
+
+
+@on_postgres
+@pytest.mark.parametrize("page", PAGES)
+def test_a_server_that_dies_at_a_page_and_comes_back_fails_the_pass(
+    home: Engine, tools: Tools, raw: Any, postgres: Postgres, page: int
+) -> None:
+    fill(home, range(1, ROWS + 1))
+    postgres.run("CHECKPOINT")  # its commits wait for nothing here, and a crash may lose the last
+
+    def restart(_: Any) -> None:
+        postgres.kill()
+        postgres.start()
+
+    at_page(home, page, restart)
+
+    fails_then_completes(tools, raw, run(tools), SqlUnavailable)
+
+
+@on_postgres
+@pytest.mark.parametrize("page", PAGES)
+def test_a_table_that_is_locked_at_a_page_fails_the_pass_by_its_timeout(
+    home: Engine, tools: Tools, raw: Any, page: int
+) -> None:
+    fill(home, range(1, ROWS + 1))
+    locker = create_engine(home.url)
+
+    with locker.connect() as connection:
+        lock = "LOCK TABLE item IN ACCESS EXCLUSIVE MODE"
+        at_page(home, page, lambda _: _on_another_thread(connection.exec_driver_sql, lock))
+        report = run(tools, statement_timeout=0.1)
+    locker.dispose()
+
+    fails_then_completes(tools, raw, report, StatementTimeout)
+
+
+def _on_another_thread(do: Callable[[str], object], argument: str) -> None:
+    """Have the lock wait for the reader of the last page, which may still be there."""
+    thread = threading.Thread(target=do, args=(argument,))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_a_server_that_falls_silent_at_a_page_has_the_process_replaced(
+    far: tuple[Tools, Wire], monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    """The driver has no deadline of its own: nothing but its process can end such a pass."""
+    monkeypatch.setattr(runner, "STUCK", 1.0)
+    tools, wire = far
+    home = tools.engines.home()
+    fill(home, range(1, ROWS + 1))
+    at_page(home, page, lambda _: setattr(wire, "fault", "hole"))
+    definition = items(PENDING, batch_size=100, statement_timeout=0.5)
+
+    running = Running([definition], tools.engines, tools.seam, ttl=30.0)
+    eventually(lambda: running.well is False, 30)
+
+    running.stop()
+    assert Outcome.COMPLETED not in running.ended()
+
+
+RAISES = """
+CREATE FUNCTION raises(n int, at int, code text) RETURNS boolean LANGUAGE plpgsql AS
+$$ BEGIN IF n >= at THEN RAISE EXCEPTION 'as asked' USING ERRCODE = code; END IF; RETURN true; END $$
+"""
+CODES = {
+    "serialisation": ("40001", Conflict),
+    "deadlock": ("40P01", Conflict),
+    "full": ("53200", SqlUnavailable),
+    "shutdown": ("57P01", SqlUnavailable),
+    "cancelled": ("57014", StatementTimeout),
+}
+
+
+@on_postgres
+@pytest.mark.parametrize("page", PAGES[:3])
+@pytest.mark.parametrize("what", CODES)
+def test_an_error_of_the_database_at_a_page_fails_the_pass(
+    home: Engine, tools: Tools, raw: Any, what: str, page: int
+) -> None:
+    code, error = CODES[what]
+    fill(home, range(1, ROWS + 1))
+    with home.begin() as connection:
+        connection.exec_driver_sql(RAISES)
+
+    def break_it(connection: Any) -> None:
+        with home.begin() as other:
+            other.exec_driver_sql("ALTER TABLE item RENAME TO item_")
+            other.exec_driver_sql(
+                "CREATE VIEW item AS SELECT * FROM item_ "
+                f"WHERE raises(id, {100 * page - 50}, '{code}')"
+            )
+
+    at_page(home, page, break_it)
+    report = run(tools)
+    with home.begin() as connection:
+        connection.exec_driver_sql("DROP VIEW item")
+        connection.exec_driver_sql("ALTER TABLE item_ RENAME TO item")
+
+    fails_then_completes(tools, raw, report, error)
+
+
+@on_sqlite
+@pytest.mark.parametrize("page", PAGES)
+def test_a_query_that_is_interrupted_at_a_page_fails_the_pass(
+    home: Engine, tools: Tools, raw: Any, page: int
+) -> None:
+    fill(home, range(1, ROWS + 1))
+
+    def interrupt(connection: Any) -> None:
+        connection.set_progress_handler(lambda: 1, 1)
+
+    at_page(home, page, interrupt)
+    report = run(tools)
+
+    assert report.outcome is Outcome.FAILED, report
+    home.dispose()
+    assert run_again(tools).outcome is Outcome.COMPLETED
+    assert raw.llen("queue:work") == ROWS
+
+
+@on_sqlite
+@pytest.mark.parametrize("page", PAGES)
+def test_a_table_that_is_gone_at_a_page_fails_the_pass(
+    home: Engine, tools: Tools, raw: Any, page: int
+) -> None:
+    fill(home, range(1, ROWS + 1))
+
+    def rename(_: Any) -> None:
+        other = create_engine(home.url)
+        with other.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE item RENAME TO item_")
+        other.dispose()
+
+    at_page(home, page, rename)
+    report = run(tools)
+    with home.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE item_ RENAME TO item")
+
+    assert report.outcome is Outcome.FAILED, report
+    assert "no such table" in report.reason
+    assert run_again(tools).outcome is Outcome.COMPLETED
+    assert raw.llen("queue:work") == ROWS
+
+
+def run_again(tools: Tools) -> Report:
+    return Pass(items(PENDING, batch_size=100), tools, 1, lambda: None).run()
