@@ -37,6 +37,8 @@ class Unmatched:
     """What the columns have at which they look."""
     row: Sequence[Any] | None = None
     """The row as the select would read it, if it found it."""
+    note: str = ""
+    """What there is to say where no condition is at fault."""
 
 
 def unmatched(connection: Connection, shape: Shape, key: Key) -> Unmatched:

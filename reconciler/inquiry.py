@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Engine, Row, select
 
-from qik_core.errors import ArgumentError, StoreUnavailable
+from qik_core.errors import StoreUnavailable
 from qik_core.passes import LockState, Passes, Pressure, Trace
 from reconciler.asking import Asked
-from reconciler.clauses import Unmatched, unmatched
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
 from reconciler.inverse import Key
 from reconciler.ledger import codes
-from reconciler.mapping import Marker
-from reconciler.moments import epoch
-from reconciler.rows import tag
-from reconciler.source import by_key
+from reconciler.onerow import OfRow, digest_of_key, of_row
 from reconciler.sql import clock, reading
 from reconciler.tables import lease, passes, row_state
 
@@ -35,27 +31,6 @@ LAST: Final = 5
 """Passes of the ledger that are shown."""
 _QUERY: Final = 2.0
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfRow:
-    """What its own database says of a row. Times are epoch seconds by that database's clock."""
-
-    now: float
-    matches: bool
-    """The reconciler's select finds it."""
-    unmatched: Unmatched | None = None
-    args: tuple[Any, ...] | None = None
-    """Of its job, with the shard in front; None where the row is not there."""
-    digest: str = ""
-    """The key of its lock; empty where it cannot be known."""
-    version: str = ""
-    """The tag of its version, as the lock record has it."""
-    invalid: str = ""
-    """Why its arguments cannot travel."""
-    age: float | None = None
-    """Since when it is pending."""
-    run_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +135,7 @@ class _Inquiry:
 
     def ask(self) -> Known:
         known, early = self.known, digest_of_key(self.definition, self.known.key)
-        row = self._later(lambda: of_row(self.means.engines, self.definition, known.key))
+        row = self._later(self._row)
         home = self._later(lambda: of_home(self.means.engines.home(), self.definition))
         redis = self._later(self._pressure)
         trace = self._later(lambda: self._trace(early)) if early else None
@@ -186,6 +161,10 @@ class _Inquiry:
             self.known.errors.append(asked.error)
         return answer
 
+    def _row(self) -> OfRow:
+        told = None if self.means.seam is None else self.means.seam.glance
+        return of_row(self.means.engines.of(self.definition), self.definition, self.known.key, told)
+
     def _pressure(self) -> Pressure | None:
         for hook in self.definition.backpressure.health:
             self.known.unhealthy = self.known.unhealthy or str(hook() or "")
@@ -197,70 +176,6 @@ class _Inquiry:
         if self.means.seam is None:
             return None
         return self.means.seam.trace(digest, self.definition.queues)
-
-
-# --- the row ------------------------------------------------------------------------------------
-
-
-def of_row(engines: Engines, definition: Definition, key: Key) -> OfRow:
-    """Ask the database of a row for it.
-
-    Raises:
-        SqlUnavailable: it does not answer.
-    """
-    engine, shape = engines.of(definition), definition.shape
-    extra = [] if shape.age is None or shape.age_at is None else [epoch(shape.age)]
-    found = by_key(shape).add_columns(*(each.label("qik__age") for each in extra))
-    values = {f"key_{at}": each for at, each in enumerate(key)}
-    with reading(engine, min(definition.statement_timeout, _QUERY)) as connection:
-        now = float(connection.execute(select(clock(engine.dialect.name))).scalar_one())
-        row = connection.execute(found, values).first()
-        if row is None:
-            lost = unmatched(connection, shape, key)
-            return _job_of(definition, lost.row, OfRow(now=now, matches=False, unmatched=lost))
-    seen = OfRow(
-        now=now,
-        matches=True,
-        age=None if not extra or row[-1] is None else float(row[-1]),
-        run_at=_number(row, shape.run_at_at),
-        version="" if shape.version is None else tag(row[shape.version]),
-    )
-    return _job_of(definition, row, seen)
-
-
-def _number(row: Row[Any], at: int | None) -> float | None:
-    return None if at is None or row[at] is None else float(row[at])
-
-
-def _job_of(definition: Definition, row: Sequence[Any] | None, seen: OfRow) -> OfRow:
-    """Add what the row is as a job."""
-    if row is None:
-        return seen
-    (args,) = definition.arguments([definition.shape.own(row)])
-    try:
-        digest = _digest(definition, args)
-    except ArgumentError as error:
-        return replace(seen, args=args, invalid=str(error))
-    return replace(seen, args=args, digest=digest)
-
-
-def digest_of_key(definition: Definition, key: Key) -> str:
-    """Return the key of the lock that a row of this key has; empty where more of the row decides it."""
-    shape = definition.shape
-    values: list[Any] = [Marker(at) for at in range(len(shape.labels))]
-    for at, each in zip(shape.key, key, strict=True):
-        values[at] = each
-    try:
-        (args,) = definition.arguments([shape.own(tuple(values))])
-        hidden = any(isinstance(each, (Marker, list, tuple, dict)) for each in args)
-        return "" if hidden else _digest(definition, args)
-    except Exception:  # noqa: BLE001 - whatever an application's `args` may raise at a marker
-        return ""
-
-
-def _digest(definition: Definition, args: tuple[Any, ...]) -> str:
-    (digest,) = definition.job.definition.digests([args])
-    return str(digest.decode())
 
 
 # --- our tables ---------------------------------------------------------------------------------

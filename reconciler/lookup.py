@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -71,11 +72,31 @@ def key_of(definition: Definition, words: Sequence[str]) -> Key:
     Raises:
         KeyNotUnderstood: too few or too many values, an unknown name, a value that its column cannot have.
     """
+    kinds = _columns(definition)
+    given = _named(definition, list(kinds), words)
+    key = tuple(_value(name, each, given[name]) for name, each in kinds.items())
+    return key if definition.shape.slots is None else tuple(map(_slot, key))
+
+
+def typed(definition: Definition, key: Key) -> str:
+    """Return a key as one types it for a command."""
+    names = list(_columns(definition))
+    if len(names) == 1:
+        return shlex.quote(str(key[0]))
+    return " ".join(shlex.quote(f"{name}={value}") for name, value in zip(names, key, strict=True))
+
+
+def _columns(definition: Definition) -> dict[str, Any]:
+    """Return the columns of the key by name."""
     selected = list(definition.shape.statement.selected_columns)
-    kinds = [selected[at] for at in definition.shape.key]
-    names = [columns.name(columns.plain(each)) for each in kinds]
-    given = _named(definition, names, words)
-    return tuple(_value(name, each, given[name]) for name, each in zip(names, kinds, strict=True))
+    found = [selected[at] for at in definition.shape.key]
+    return {columns.name(columns.plain(each)): each for each in found}
+
+
+def _slot(value: Any) -> Any:
+    """Return a slot as a job takes it: in UTC, and said so."""
+    naive = isinstance(value, datetime) and value.tzinfo is None
+    return value.replace(tzinfo=UTC) if naive else value
 
 
 def row_of_jid(jid: str, seam: Passes, home: Engine) -> Meant:

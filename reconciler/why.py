@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from reconciler.causes import job, row, turn
-from reconciler.causes.found import Found, Reason, plain
+from reconciler.causes.found import Found, Reason
 from reconciler.inquiry import Ended, Known
+from reconciler.words import plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+from reconciler.words import plain
 
 
 class Reason(StrEnum):
@@ -50,31 +51,3 @@ class Found:
         """Return it as plain JSON values."""
         shown = {name: plain(value) for name, value in self.details.items()}
         return {"reason": str(self.reason), "text": self.text, "at": self.at, "details": shown}
-
-
-def span(seconds: float) -> str:
-    """Return a span of time for people."""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
-
-
-def moment(seconds: float) -> str:
-    """Return a moment for people, in UTC."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can carry it: as itself, or as its text."""
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def times(count: int) -> str:
-    """Return how often something happened, for people."""
-    return "once" if count == 1 else f"{count:,} times"
-
-
-def joined(text: str, error: str) -> str:
-    """Return what happened, and the error of it if there is one."""
-    return f"{text}: {error}" if error else text

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from qik_core.passes import LockState, Spot, Trace
-from reconciler.causes.found import Found, Reason, joined, moment, span, times
+from reconciler.causes.found import Found, Reason
 from reconciler.inquiry import Known
+from reconciler.words import joined, moment, span, times
 
 
 def running(known: Known) -> Found | None:

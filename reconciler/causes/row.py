@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from reconciler.causes.found import Found, Reason, joined, moment, span, times
+from reconciler.causes.found import Found, Reason
 from reconciler.causes.turn import pass_after
 from reconciler.inquiry import Known, OfState
+from reconciler.lookup import typed
+from reconciler.words import joined, moment, span, times
 
 
 def no_row(known: Known) -> Found | None:
@@ -14,7 +16,7 @@ def no_row(known: Known) -> Found | None:
     lost = known.row.unmatched if known.row else None
     if lost is None or lost.exists is not False:
         return None
-    return Found(Reason.NO_ROW, f"there is no row with the key {known.name}")
+    return Found(Reason.NO_ROW, lost.note or f"there is no row with the key {known.name}")
 
 
 def not_matching(known: Known) -> Found | None:
@@ -22,6 +24,8 @@ def not_matching(known: Known) -> Found | None:
     lost = known.row.unmatched if known.row else None
     if lost is None or lost.exists is False:
         return None
+    if lost.note:
+        return Found(Reason.NOT_MATCHING, lost.note)
     if lost.exists is None:
         return Found(
             Reason.NOT_MATCHING,
@@ -95,7 +99,7 @@ def quarantined(known: Known) -> Found | None:
     """Its job ended badly too often."""
     if known.state is None or known.state.state != "quarantined":
         return None
-    text = f"it is quarantined: {_ends(known.state)}. {_RELEASE.format(known.definition.facts.name, known.name)}"
+    text = f"it is quarantined: {_ends(known.state)}. {_RELEASE.format(known.definition.name, typed(known.definition, known.key))}"
     return Found(Reason.QUARANTINED, text, details=_of(known.state))
 
 

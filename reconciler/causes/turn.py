@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from reconciler.causes.found import Found, Reason, span
-from reconciler.inquiry import Ended, Known, OfRow
+from reconciler.causes.found import Found, Reason
+from reconciler.inquiry import Ended, Known
+from reconciler.onerow import OfRow
 from reconciler.report import Outcome
+from reconciler.words import span
 
 
 def gated(known: Known) -> Found | None:

@@ -10,7 +10,6 @@ from typing import NoReturn
 import click
 
 from qik_core.cli.group import FINDING
-from reconciler.causes.found import moment, span
 from reconciler.cli import base
 from reconciler.cli.base import code_of
 from reconciler.engines import Engines
@@ -19,6 +18,7 @@ from reconciler.lookup import Meant, NoSuchJob, key_of, row_of_jid
 from reconciler.registry import find
 from reconciler.why import Answer
 from reconciler.why import why as decide
+from reconciler.words import moment, span
 
 
 @click.command()

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, insert, inspect, select, text
 
+from qik_core import Job
 from qik_core.embedded import Embedded
 from qik_core.passes import Passes
 from qik_core.store.exchange import Kind
 from qik_core.store.records import Records
-from reconciler import Backpressure, Quarantine
+from reconciler import Backpressure, Occurrences, Quarantine, derive
 from reconciler.causes.found import Reason
 from reconciler.definition import Definition
 from reconciler.engines import Engines
@@ -163,6 +164,33 @@ def test_a_row_whose_arguments_cannot_travel(ask: Ask, home: Engine) -> None:
 
     assert answer.cause.reason is Reason.INVALID
     assert "item_id" in answer.cause.text
+
+
+def test_a_slot_that_is_none_is_done_or_is_left_to_another_one(
+    ask: Ask, home: Engine, seam: Passes
+) -> None:
+    class Report(Job, queue="work", unique_for=3600):
+        def perform(self, slot: datetime) -> None: ...
+
+    class Hourly(Occurrences, schedule="0 * * * *", overlap="one", catchup=timedelta(hours=3)):
+        done = derive(  # type: ignore[misc]  # the column may be NULL, and the rows selected are not
+            Report, select(Item.since).where(Item.since.is_not(None))
+        )
+
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    done, first, second = (now - timedelta(hours=each) for each in (2, 1, 0))
+    fill(home, [1], since=done.replace(tzinfo=None))
+    seam.push(Report, [(first,)])
+
+    causes = {
+        slot: ask(Hourly.definition, slot).cause
+        for slot in (now + timedelta(minutes=7), done, first, second)
+    }
+
+    reasons = [each.reason for each in causes.values()]
+    assert reasons == [Reason.NO_ROW, Reason.NOT_MATCHING, Reason.QUEUED, Reason.NOT_MATCHING]
+    assert "is done" in causes[done].text
+    assert "overlap=" in causes[second].text
 
 
 # --- its job ------------------------------------------------------------------------------------
