@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, Select, and_, bindparam, exc, exists, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, bindparam, exc, exists, or_, select
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
 from reconciler.columns import plain
 from reconciler.inverse import Key
 from reconciler.moments import epoch
 from reconciler.shape import RunAt, Shape
-from reconciler.sql import MYSQL, clock, is_of_a_value
+from reconciler.sql import clock, is_of_a_value
 
 MOST: Final = 500
 """Keys of one statement."""
@@ -40,7 +40,11 @@ class Question:
         self._statement = shape.statement
         if shape.run_at is not None:
             self._statement = self._statement.where(_is_due(shape.run_at, dialect))
-        self._rows = None if _is_spelt_out(self._columns, dialect) else self._in()
+        self._spelt_out: dict[int, Select[Any]] = {}
+        self._in: Select[Any] | None = None
+        if len(self._columns) == 1:
+            keys: BindParameter[Any] = bindparam(_KEYS, expanding=True)
+            self._in = self._where(self._columns[0].in_(keys))
 
     def pending(self, reading: Reading, keys: Sequence[Key]) -> list[bool | None]:
         """Say of each key whether its row matches; None where a value in it cannot be sent to this database.
@@ -90,16 +94,35 @@ class Question:
         return found
 
     def _read(self, connection: Connection, keys: Sequence[Key]) -> Sequence[Any]:
-        if self._rows is None:
-            return connection.execute(self._where(or_(*map(self._is, keys)))).fetchall()
-        values = [key[0] for key in keys] if len(self._at) == 1 else list(keys)
-        return connection.execute(self._rows, {_KEYS: values}).fetchall()
+        if self._in is not None:
+            return connection.execute(self._in, {_KEYS: [key[0] for key in keys]}).fetchall()
+        size = 1 << (len(keys) - 1).bit_length()
+        padded = [*keys, *([keys[-1]] * (size - len(keys)))]
+        values = {
+            f"{_KEYS}_{at}_{column}": value
+            for at, key in enumerate(padded)
+            for column, value in enumerate(key)
+        }
+        return connection.execute(self._several(size), values).fetchall()
 
-    def _in(self) -> Select[Any]:
-        keys: BindParameter[Any] = bindparam(_KEYS, expanding=True)
-        if len(self._columns) == 1:
-            return self._where(self._columns[0].in_(keys))
-        return self._where(tuple_(*self._columns).in_(keys))
+    def _several(self, size: int) -> Select[Any]:
+        """Return the statement for so many keys of several columns, which SQLAlchemy compiles once for each size.
+
+        Columns are compared one by one: MariaDB and SQLite find no index for a list of row values.
+        """
+        found = self._spelt_out.get(size)
+        if found is None:
+            cases = (
+                and_(
+                    *(
+                        each == bindparam(f"{_KEYS}_{at}_{column}", type_=each.type)
+                        for column, each in enumerate(self._columns)
+                    )
+                )
+                for at in range(size)
+            )
+            found = self._spelt_out[size] = self._where(or_(*cases))
+        return found
 
     def _each(self, keys: Sequence[Key]) -> Select[Any]:
         asked: list[Any] = [
@@ -127,11 +150,6 @@ def _is_due(run_at: RunAt, dialect: str) -> ColumnElement[bool]:
     if run_at.grace is not None:
         soon = and_(soon, due >= now - run_at.grace)
     return or_(run_at.column.is_(None), soon)
-
-
-def _is_spelt_out(columns: Sequence[ColumnElement[Any]], dialect: str) -> bool:
-    """Say whether several columns are compared one by one: MariaDB finds no index range for rows of them."""
-    return len(columns) > 1 and dialect in MYSQL
 
 
 def _has_text(key: Key) -> bool:
