@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.reconciler.ends import Clock, end, push
 from tests.reconciler.shop import Item, items
 
 PENDING = select(Item.id).where(Item.state == "pending")
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 POLICY = Quarantine(after=3, crashes=2, no_progress=2, backoff=(300, 3_600))
 WAITING = Held(Hold.WAITING, Reason.DIED)
 DIED = Held(Hold.QUARANTINED, Reason.DIED)
@@ -85,6 +87,7 @@ def test_an_ended_job_becomes_the_state_of_its_row(
     assert raw.llen("qik:ended") == 0
 
 
+@ON_ONE
 def test_ends_are_counted_until_the_row_is_quarantined(
     home: Engine, states: RowStates, definition: Definition, raw: Any
 ) -> None:
@@ -105,16 +108,16 @@ def test_many_ends_of_many_rows_are_taken_over_in_their_order(
     home: Engine, states: RowStates, definition: Definition, raw: Any
 ) -> None:
     for _ in range(3):
-        for each in range(400):
+        for each in range(200):
             end(raw, definition, (each,))
     end(raw, definition, (5,), EndedKind.RETRIED)
     end(raw, definition, (6,), EndedKind.RETRIED)
     end(raw, definition, (6,), EndedKind.DIED)
 
-    assert states.drain() == 1_203
+    assert states.drain() == 603
 
     rows = stored(home)
-    assert len(rows) == 399
+    assert len(rows) == 199
     assert "5" not in rows
     assert (rows["6"].state, rows["6"].failures) == ("waiting", 1)
     assert {row.state for key, row in rows.items() if key != "6"} == {"quarantined"}
@@ -143,18 +146,19 @@ def test_two_processes_may_drain_at_once(
     home: Engine, seam: Passes, redis_url: str, definition: Definition, raw: Any
 ) -> None:
     for _ in range(2):
-        for each in range(1, 401):
+        for each in range(1, 301):
             end(raw, definition, (each,))
     drainers = [RowStates(home, seam) for _ in range(4)]
 
     with ThreadPoolExecutor(4) as pool:
         counts = list(pool.map(lambda each: each.drain(), drainers))
 
-    assert sum(counts) == 800
+    assert sum(counts) == 600
     assert {row.failures for row in stored(home).values()} == {2}
-    assert len(stored(home)) == 400
+    assert len(stored(home)) == 300
 
 
+@ON_ONE
 def test_records_stay_in_redis_while_sql_is_away(
     seam: Passes, home: Engine, definition: Definition, raw: Any
 ) -> None:
@@ -168,6 +172,7 @@ def test_records_stay_in_redis_while_sql_is_away(
     assert RowStates(home, seam).drain() == 1
 
 
+@ON_ONE
 def test_what_is_in_sql_stays_while_redis_does_not_answer(
     home: Engine, states: RowStates, definition: Definition, raw: Any, redis_server: Any
 ) -> None:
@@ -181,6 +186,7 @@ def test_what_is_in_sql_stays_while_redis_does_not_answer(
     assert states.filter(definition, digests(definition, 7)) == [WAITING]
 
 
+@ON_ONE
 def test_records_of_classes_that_this_process_does_not_know_are_kept_all_the_same(
     home: Engine, states: RowStates, raw: Any
 ) -> None:
@@ -257,6 +263,7 @@ _NARROWER = {
 # --- filter --------------------------------------------------------------------------------------
 
 
+@ON_ONE
 def test_without_states_nothing_is_held_and_sql_is_asked_once_a_second(
     home: Engine, states: RowStates, definition: Definition, clock: Clock
 ) -> None:
@@ -295,6 +302,7 @@ def test_rows_are_held_by_their_own_state_until_their_time_comes(
     assert states.reasons(definition, page)[:3] == [None, Reason.DIED, Reason.DIED]
 
 
+@ON_ONE
 def test_states_of_one_class_do_not_hold_rows_of_another(
     states: RowStates, definition: Definition, raw: Any
 ) -> None:
@@ -304,6 +312,7 @@ def test_states_of_one_class_do_not_hold_rows_of_another(
     assert states.filter(definition, digests(definition, 7)) == [None]
 
 
+@ON_ONE
 def test_more_states_than_memory_takes_are_read_page_by_page(
     home: Engine,
     states: RowStates,
@@ -312,11 +321,11 @@ def test_more_states_than_memory_takes_are_read_page_by_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("reconciler.quarantine.AT_ONCE", 10)
-    for each in range(1, 1_201):
+    for each in range(1, 601):
         end(raw, definition, (each,))
     states.drain()
 
-    page = states.filter(definition, digests(definition, *range(1_000, 2_000)))
+    page = states.filter(definition, digests(definition, *range(400, 1_400)))
 
     assert page == [WAITING] * 201 + [None] * 799
 
@@ -338,6 +347,7 @@ def test_a_newer_version_frees_a_row_for_good(
     assert stored(home) == {}
 
 
+@ON_ONE
 def test_a_version_that_changed_before_a_pass_saw_the_row_is_worth_one_run(
     home: Engine, states: RowStates, raw: Any
 ) -> None:
@@ -419,6 +429,7 @@ def test_rows_that_match_no_more_are_forgotten(
     assert states.healed(definition, gone) == 0
 
 
+@ON_ONE
 def test_a_row_that_could_not_be_asked_for_is_not_forgotten(
     home: Engine, states: RowStates, definition: Definition, raw: Any
 ) -> None:
@@ -446,6 +457,7 @@ def test_a_row_that_came_back_and_died_while_it_was_looked_at_is_not_forgotten(
     assert stored(home)["1"].failures == 2
 
 
+@ON_ONE
 def test_without_states_nobody_is_asked(states: RowStates, definition: Definition) -> None:
     def look(asked: Sequence[Asked]) -> Sequence[Standing]:
         raise AssertionError(asked)
@@ -459,8 +471,6 @@ def test_without_states_nobody_is_asked(states: RowStates, definition: Definitio
 def test_a_state_belongs_to_the_shard_whose_pass_meets_its_row(
     home: Engine, states: RowStates, definition: Definition, raw: Any
 ) -> None:
-    from dataclasses import replace
-
     one, two = replace(definition, shard="one"), replace(definition, shard="two")
     for each in (1, 2, 2, 2):
         end(raw, definition, (each,))
