@@ -5,7 +5,7 @@ Each value checks itself when it is made; what belongs to a class, which has a n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -114,7 +114,12 @@ class Quarantine:
     no_progress: int = 3
     """Good ends after which the row was pending still."""
     backoff: tuple[Duration, Duration] = (300.0, 86_400.0)
-    reset_on: Collection[Literal["version", "release"]] = ("version", "release")
+    reset_on: (
+        tuple[Literal["version", "release"], ...] | frozenset[Literal["version", "release"]]
+    ) = (
+        "version",
+        "release",
+    )
     """What gives a row another chance: a new row version, a new release (one run each)."""
 
     def __post_init__(self) -> None:
