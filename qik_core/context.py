@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from qik_core import rows
 from qik_core.errors import Cancelled, QikError
 from qik_core.payload import Payload
-from qik_core.rows import Rows
+from qik_core.rows import JobSession, Rows
 
 
 class Performed(Protocol):
@@ -67,14 +66,17 @@ class Context:
         seam, name = self._seam()
         return seam.row(name, tuple(self._args))
 
-    def session(self) -> AbstractContextManager[Any]:
-        """Return a session, or a connection, on the database of the job's row, for a `with` block.
+    def session(self) -> JobSession:
+        """Return a session on the database of the job's row, for a `with` block, or `async with` in an `async def` job.
+
+        It is committed at the end of the block, and rolled back if that raises.
 
         Raises:
             QikError: no reconciler tells this class, or none knows the database.
         """
         seam, name = self._seam()
-        return seam.session(name, tuple(self._args))
+        opened: JobSession = seam.session(name, tuple(self._args))
+        return opened
 
     @property
     def cancelled(self) -> bool:

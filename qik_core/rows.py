@@ -32,6 +32,18 @@ class Standing(StrEnum):
     UNKNOWN = "unknown"  # it could not be asked for: the job runs, counted `unchecked`
 
 
+class JobSession(Protocol):
+    """A session for one block of a job: `with` in a job on a thread, `async with` in an `async def` job."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(self, *error: object) -> None: ...
+
+
 class Rows(Protocol):
     """What knows the rows: `reconciler.recheck`. Its methods are called from many job threads at once.
 
@@ -61,8 +73,8 @@ class Rows(Protocol):
             QikError: it could not be read, or no reconciler tells this class.
         """
 
-    def session(self, name: str, args: tuple[Any, ...], /) -> AbstractContextManager[Any]:
-        """Return a session, or a connection, on the database of a job's row.
+    def session(self, name: str, args: tuple[Any, ...], /) -> Any:
+        """Return a `JobSession` on the database of a job's row: committed at the end of its block, rolled back if that raises.
 
         Raises:
             QikError: no reconciler tells this class, or none knows the database.
