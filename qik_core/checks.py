@@ -37,6 +37,9 @@ PATIENCE: Final = 1.0
 BLIND: Final = 1.0
 """Seconds without a question after one that was not answered; as long as that one took, where it took longer."""
 
+QUIET: Final = 60.0
+"""Seconds between two log lines about one class."""
+
 
 class Checks:
     """The questions of one process. Safe to use from many threads.
@@ -59,12 +62,18 @@ class Checks:
         self._lock = threading.Lock()
         self._unchecked = 0
 
+    def seam_of(self, name: str) -> Rows | None:
+        """Return what knows the rows of a job class; None where no reconciler tells it."""
+        seam = self._seam()
+        return seam if seam is not None and _sure(seam.reconciled, name) else None
+
     def before(self, seam: Rows, asked: Asked, field: bytes) -> Standing:
         """Say how the row of a job stands that is about to run; `field` is its place in the working hash."""
-        if not seam.checked(asked.name):
+        wanted = _sure(seam.checked, asked.name)
+        if wanted is False:
             return Standing.PENDING
         desk = self._desk(asked.name)
-        said = desk.recall(field) or desk.ask(seam, asked)
+        said = Standing.UNKNOWN if wanted is None else desk.recall(field) or desk.ask(seam, asked)
         if said is Standing.UNKNOWN:
             with self._lock:
                 self._unchecked += 1
@@ -72,18 +81,15 @@ class Checks:
 
     def after(self, seam: Rows, asked: Asked) -> Standing:
         """Say how the row of a job stands that has ended well; GONE where nobody expects to know."""
-        if not seam.progress(asked.name):
+        if not _sure(seam.progress, asked.name):
             return Standing.GONE
         return self._desk(asked.name).ask(seam, asked)
 
     def note(self, kind: EndedKind, payload: Payload, error: str = "") -> bytes:
         """Return what the reconciler is told of a job that has ended; empty where no reconciler tells its class."""
-        seam = self._seam()
-        if seam is None:
-            return b""
         definition, unique = self._find(payload.class_name), payload.unique
         name = definition.name if definition else payload.class_name
-        if not seam.reconciled(name):
+        if self.seam_of(name) is None:
             return b""
         digest = unique.digest if unique else ""
         return note(kind, name, digest, payload.args, jid=payload.jid, error=error)
@@ -110,6 +116,15 @@ class Checks:
                 asked = asked_of(definition, job.raw)
                 if asked is not None:
                     yield job.field, asked
+
+
+def _sure(ask: Callable[[str], bool], name: str) -> bool | None:
+    """Return what is answered from memory; None where that broke, which must not end a job."""
+    try:
+        return ask(name)
+    except BaseException as error:  # noqa: BLE001 - told
+        hooks.defect("check of rows", error)
+        return None
 
 
 def asked_of(definition: Definition | None, raw: bytes) -> Asked | None:
@@ -152,6 +167,7 @@ class _Desk:
         self._asking = False
         self._began = 0.0
         self._blind_until = 0.0
+        self._quiet_until = 0.0
         self._known: dict[bytes, tuple[Standing, float]] = {}
 
     def recall(self, field: bytes) -> Standing | None:
@@ -235,7 +251,9 @@ class _Desk:
 
     def _go_blind(self, now: float, took: float) -> None:
         self._blind_until = now + max(BLIND, took)
-        log.warning(
-            "the rows of jobs cannot be asked for: the jobs run unchecked",
-            extra={"job": self._name, "seconds": round(self._blind_until - now, 1)},
-        )
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            log.warning(
+                "the rows of jobs cannot be asked for: the jobs run unchecked",
+                extra={"job": self._name},
+            )

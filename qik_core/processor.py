@@ -120,9 +120,7 @@ class Processor:
             args = definition.arguments.load(payload.args)
         except ArgumentError as error:
             return self._unknown(job, payload, f"the arguments do not fit: {error}")
-        seam = self._seam()
-        if seam is not None and not seam.reconciled(definition.name):
-            seam = None
+        seam = self._seam() and self.checks.seam_of(definition.name)
         run = Run(job, payload, definition, args, Context(payload, definition, args), seam)
         entered(run.context)
         return self._perform(run) if seam is None else self._for_row(run, seam)

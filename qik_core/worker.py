@@ -19,7 +19,7 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Final
 
-from qik_core import hooks, registry
+from qik_core import hooks, registry, rows
 from qik_core.adoption import AdoptingStore
 from qik_core.bell import Damaged
 from qik_core.capsule import Capsule
@@ -121,6 +121,7 @@ class Worker:
             SettingsError: jobs would be lost there; the worker must not begin.
             HookFailed: a function for the startup raised; likewise.
         """
+        rows.known()  # the first job must not wait for its imports
         with contextlib.suppress(StoreError):
             check_boot(self._settings)
         try:

@@ -288,6 +288,39 @@ def test_what_breaks_while_asking_is_told_and_the_job_runs(
     assert "a defect" in caplog.text
 
 
+@pytest.mark.parametrize("method", ["reconciled", "checked", "progress"])
+def test_a_defect_in_what_knows_rows_ends_no_job(
+    desk: Checks, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(name: str, /) -> bool:
+        raise KeyError(name)
+
+    table = Table(1)
+    setattr(table, method, broken)
+    checks = Checks(registry.find, lambda: table)
+    answers = checks.seam_of("Row"), before(checks, table, 1), checks.after(table, asked(1))
+
+    expected = {
+        "reconciled": (None, PENDING, PENDING),
+        "checked": (table, UNKNOWN, PENDING),
+        "progress": (table, PENDING, GONE),
+    }
+    assert answers == expected[method]
+    assert "check of rows met a defect" in caplog.text
+
+
+def test_a_class_that_can_never_be_asked_for_is_logged_once_a_minute(
+    desk: Checks, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = Table(1)
+    table.down = True
+    with caplog.at_level(logging.WARNING):
+        for _ in range(100):
+            before(desk, table, 1)
+            clock.now += BLIND
+    assert (len(table.looks), len(caplog.records)) == (100, 2)
+
+
 def test_answers_that_are_too_few_are_no_answers(desk: Checks) -> None:
     table = Table(1)
     table.look = lambda asked: []  # type: ignore[method-assign]
