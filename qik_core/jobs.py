@@ -113,6 +113,9 @@ class FunctionJob(Pusher[P, R], Generic[P, T, R]):
 
     __slots__ = ("__wrapped__", "definition")
 
+    __wrapped__: Any
+    """The function. Typed as one it would be taken for a method, and pyright could not match it with a protocol."""
+
     def __init__(self, function: Callable[P, T], given: Mapping[str, Any]) -> None:
         options.known(given, options.JOB_OPTIONS, function.__qualname__)
         self.__wrapped__ = function
@@ -123,7 +126,8 @@ class FunctionJob(Pusher[P, R], Generic[P, T, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function here and now."""
-        return self.__wrapped__(*args, **kwargs)
+        result: T = self.__wrapped__(*args, **kwargs)
+        return result
 
     def __repr__(self) -> str:
         return f"<job {self.definition.name}>"

@@ -79,9 +79,9 @@ class Pending(Generic[*Ts]):
 
 
 class Function1(Protocol[A_contra]):
-    """A function with `@job` that takes one. Its definition tells it from any other function."""
+    """A function with `@job` that takes one. What it wraps tells it from a class."""
 
-    definition: Any
+    __wrapped__: Any
 
     def __call__(self, a: A_contra, /) -> object:
         """Do the job."""
@@ -90,7 +90,7 @@ class Function1(Protocol[A_contra]):
 class Function2(Protocol[A_contra, B_contra]):
     """A function with `@job` that takes two."""
 
-    definition: Any
+    __wrapped__: Any
 
     def __call__(self, a: A_contra, b: B_contra, /) -> object:
         """Do the job."""
@@ -99,7 +99,7 @@ class Function2(Protocol[A_contra, B_contra]):
 class Function3(Protocol[A_contra, B_contra, C_contra]):
     """A function with `@job` that takes three."""
 
-    definition: Any
+    __wrapped__: Any
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> object:
         """Do the job."""
@@ -108,7 +108,7 @@ class Function3(Protocol[A_contra, B_contra, C_contra]):
 class Function4(Protocol[A_contra, B_contra, C_contra, D_contra]):
     """A function with `@job` that takes four."""
 
-    definition: Any
+    __wrapped__: Any
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> object:
         """Do the job."""
@@ -117,7 +117,7 @@ class Function4(Protocol[A_contra, B_contra, C_contra, D_contra]):
 class Function5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra]):
     """A function with `@job` that takes five."""
 
-    definition: Any
+    __wrapped__: Any
 
     def __call__(
         self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /
@@ -128,7 +128,7 @@ class Function5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra]):
 class Function6(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, F_contra]):
     """A function with `@job` that takes six."""
 
-    definition: Any
+    __wrapped__: Any
 
     def __call__(
         self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, f: F_contra, /
