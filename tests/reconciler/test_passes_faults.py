@@ -1,28 +1,22 @@
-"""A PostgreSQL or a SQLite that fails at any page: no such pass is `completed`, the next one tells the rest once.
+"""A database that fails at any page, by more than its wire: no such pass is `completed`, the next one tells the rest once.
 
-What is particular to MariaDB has a file of its own.
+Lost answers and ended connections are with each database.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, make_url, select
+from sqlalchemy import Engine, create_engine, event, select
 
-from qik_core.passes import Passes
-from reconciler import migrate, runner
-from reconciler.engines import Engines
 from reconciler.errors import Conflict, SqlUnavailable, StatementTimeout
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome, Report
-from tests.reconciler.running import Running
-from tests.reconciler.shop import Base, Item, fill, items
-from tests.reconciler.wire import Wire
+from tests.reconciler.shop import Item, fill, items
 from tests.servers import Postgres
-from tests.waiting import eventually
 
 PENDING = select(Item.id).where(Item.state == "pending")
 ROWS = 300
@@ -30,19 +24,6 @@ PAGES = (1, 2, 3, 4)
 """Three are full, the last one is empty."""
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def far(postgres: Postgres, postgres_url: str, seam: Passes) -> Iterator[tuple[Tools, Wire]]:
-    """What a pass works with, its rows and its ledger at the other end of a wire."""
-    with Wire(postgres.port) as wire:
-        url = make_url(postgres_url).set(host="127.0.0.1", port=wire.port, query={})
-        engines = Engines({"default": url})
-        home = engines.home()
-        migrate.upgrade(home)
-        Base.metadata.create_all(home)
-        yield Tools.of(seam, engines, "test"), wire
-        engines.dispose()
 
 
 def at_page(engine: Engine, page: int, do: Callable[[Any], object]) -> None:
@@ -68,34 +49,6 @@ def fails_then_completes(tools: Tools, raw: Any, first: Report, error: type[Exce
     again = Pass(items(PENDING, batch_size=100), tools, 1, lambda: None).run()
     assert again.outcome is Outcome.COMPLETED, again
     assert raw.llen("queue:work") == ROWS
-
-
-@pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("fault", ["cut", "mid"])
-def test_a_page_whose_answer_is_lost_fails_the_pass(
-    far: tuple[Tools, Wire], raw: Any, fault: str, page: int
-) -> None:
-    tools, wire = far
-    home = tools.engines.home()
-    fill(home, range(1, ROWS + 1))
-    at_page(home, page, lambda _: setattr(wire, "fault", fault))
-
-    fails_then_completes(tools, raw, run(tools), SqlUnavailable)
-
-
-@on_postgres
-@pytest.mark.parametrize("page", PAGES)
-def test_a_backend_that_is_terminated_at_a_page_fails_the_pass(
-    home: Engine, tools: Tools, raw: Any, postgres: Postgres, page: int
-) -> None:
-    fill(home, range(1, ROWS + 1))
-
-    def terminate(connection: Any) -> None:
-        postgres.run(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
-
-    at_page(home, page, terminate)
-
-    fails_then_completes(tools, raw, run(tools), SqlUnavailable)
 
 
 @on_postgres
@@ -137,26 +90,6 @@ def _on_another_thread(do: Callable[[str], object], argument: str) -> None:
     thread = threading.Thread(target=do, args=(argument,))
     thread.start()
     thread.join()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
-def test_a_server_that_falls_silent_at_a_page_has_the_process_replaced(
-    far: tuple[Tools, Wire], monkeypatch: pytest.MonkeyPatch, page: int
-) -> None:
-    """The driver has no deadline of its own: nothing but its process can end such a pass."""
-    monkeypatch.setattr(runner, "STUCK", 1.0)
-    tools, wire = far
-    home = tools.engines.home()
-    fill(home, range(1, ROWS + 1))
-    at_page(home, page, lambda _: setattr(wire, "fault", "hole"))
-    definition = items(PENDING, batch_size=100, statement_timeout=0.5)
-
-    running = Running([definition], tools.engines, tools.seam, ttl=30.0)
-    eventually(lambda: running.well is False, 30)
-
-    running.stop()
-    assert Outcome.COMPLETED not in running.ended()
 
 
 RAISES = """
