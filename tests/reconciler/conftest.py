@@ -22,7 +22,7 @@ from tests.reconciler.shop import Base
 @pytest.fixture(autouse=True)
 def _own_definitions() -> Iterator[None]:
     """Let each test define jobs and reconcilers of its own."""
-    with registry.scope(), reconcilers.scope():
+    with registry.scope(empty=True), reconcilers.scope():
         yield
 
 
