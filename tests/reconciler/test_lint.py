@@ -167,9 +167,9 @@ def test_the_span_of_retries_is_sidekiqs_and_ends_with_retry_for() -> None:
 
 def test_a_pass_that_takes_longer_than_every_is_found() -> None:
     sound()
-    last = Last("completed", "", 1.0, 61.0, 1, {})
+    last = Last("completed", "", 1.0, 61.0, 1, {}, {})
 
-    seen = found([Standing("Items", "Work", None, 1, None, None, last)])
+    seen = found([Standing("Items", "", "Work", None, 1, None, None, last)])
 
     assert checks(seen, Severity.WARNING) == {Check.SLOW_PASS}
 
