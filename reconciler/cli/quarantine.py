@@ -20,12 +20,17 @@ from reconciler.cli.base import Asked, code_of
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable, UnknownReconciler
-from reconciler.states import Hold, State
+from reconciler.states import Hold, Reason, State
 
 MOST: Final = 100
 _WIDTH: Final = 60
 _PAPER: Final = 400
 """Columns where nobody looks at a terminal: a row is one line."""
+
+_WITHOUT_ERROR: Final = {
+    Reason.NO_PROGRESS: "it ended well, and the row was pending still",
+    Reason.CRASHED: "it ended its process",
+}
 
 _reconciler = click.argument("name", metavar="RECONCILER")
 _key = click.argument("key", metavar="[KEY]...", nargs=-1)
@@ -141,7 +146,7 @@ def _cells(state: State) -> tuple[str, ...]:
         f"{state.ends}×",
         _moment(state.last_at),
         _moment(state.next_at) if waits else "-",
-        state.error[:_WIDTH] or "-",
+        state.error[:_WIDTH] or _WITHOUT_ERROR.get(state.reason, "-"),
     )
 
 
