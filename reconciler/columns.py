@@ -8,12 +8,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal, Union
 
-from sqlalchemy import JSON, Column, Join, Select, Table, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    REAL,
+    Column,
+    Double,
+    Float,
+    Join,
+    Select,
+    Table,
+    UniqueConstraint,
+)
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import ColumnElement, Label, UnaryExpression
 from sqlalchemy.sql.functions import coalesce
 from sqlalchemy.sql.selectable import FromClause
+from sqlalchemy.types import TypeEngine
 
+_SHORT: Final = 24
+"""Bits of the largest FLOAT(p) that takes 4 bytes."""
 _NOT_THE_SAME: Final = ((bool, int), (datetime, date))
 """Subclasses that do not stand for their base: a flag is no number, a moment no day."""
 
@@ -194,3 +207,12 @@ def takes_none(annotation: Any) -> bool:
         each is type(None) or not isinstance(each, type) or each is object
         for each in members(annotation)
     )
+
+
+def is_short_float(kind: TypeEngine[Any], dialect: str) -> bool:
+    """Return whether a column is a float of 4 bytes: its text is not equal to what is kept."""
+    if dialect == "sqlite" or not isinstance(kind, Float) or isinstance(kind, Double):
+        return False
+    if isinstance(kind, REAL) or kind.precision is None:
+        return isinstance(kind, REAL) == (dialect == "postgresql")
+    return kind.precision <= _SHORT

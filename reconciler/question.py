@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 from sqlalchemy import Connection, Select, and_, bindparam, exc, exists, or_, select
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
-from reconciler.columns import plain
+from reconciler.columns import is_short_float, name, plain
+from reconciler.errors import ReconcilerError
 from reconciler.inverse import Key
 from reconciler.moments import epoch
 from reconciler.shape import RunAt, Shape
@@ -40,6 +41,8 @@ class Question:
         self._statement = shape.statement
         if shape.run_at is not None:
             self._statement = self._statement.where(_is_due(shape.run_at, dialect))
+        short = [each for each in self._columns if is_short_float(each.type, dialect)]
+        self._inexact = name(short[0]) if short else None
         self._spelt_out: dict[int, Select[Any]] = {}
         self._in: Select[Any] | None = None
         if len(self._columns) == 1:
@@ -52,8 +55,13 @@ class Question:
         `reading` opens a connection in a transaction: one for 500 keys.
 
         Raises:
+            ReconcilerError: the key is of a type whose values are not equal to themselves here.
             SQLAlchemyError: the statement itself cannot work.
         """
+        if self._inexact is not None:
+            raise ReconcilerError(
+                f"key column {self._inexact} is a FLOAT of 4 bytes, which is not found by its value: use Double"
+            )
         found: list[bool | None] = []
         for chunk in _chunks(keys, MOST):
             found += self._chunk(reading, chunk)

@@ -15,10 +15,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import (
-    REAL,
-    Double,
     Engine,
-    Float,
     Integer,
     Row,
     Select,
@@ -28,9 +25,8 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import TypeEngine
 
-from reconciler.columns import name, nullable, plain
+from reconciler.columns import is_short_float, name, nullable, plain
 from reconciler.definition import Definition
 from reconciler.errors import Rule, broken
 from reconciler.fair import Ahead, directed, ranked
@@ -44,8 +40,6 @@ Position: TypeAlias = tuple[Any, ...]
 _ROW_VALUES: Final = frozenset({"postgresql", "sqlite"})
 _LIMIT: Final = "qik__limit"
 _AFTER: Final = "qik__after_"
-_SHORT: Final = 24
-"""Bits of the largest FLOAT(p) that takes 4 bytes."""
 
 
 class Source:
@@ -126,21 +120,13 @@ def behind(order: Sequence[Order], dialect: str) -> ColumnElement[bool]:
 
 def _check_exact(owner: str, column: ColumnElement[Any], dialect: str) -> None:
     """Refuse an order that a page cannot go on from: what is shown of a float of 4 bytes is not what is kept."""
-    if _is_short_float(column.type, dialect):
+    if is_short_float(column.type, dialect):
         raise broken(
             owner,
             Rule.ORDER,
             f"{name(column)} is a FLOAT of 4 bytes, and its text is not equal to it: rows would be left out between pages",
             f"Order by a column of type Double, or by cast({name(column)}, Double)",
         )
-
-
-def _is_short_float(kind: TypeEngine[Any], dialect: str) -> bool:
-    if dialect == "sqlite" or not isinstance(kind, Float) or isinstance(kind, Double):
-        return False
-    if isinstance(kind, REAL) or kind.precision is None:
-        return isinstance(kind, REAL) == (dialect == "postgresql")
-    return kind.precision <= _SHORT
 
 
 # --- which rows, and when -----------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     CHAR,
+    REAL,
     BigInteger,
     Boolean,
     Column,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Double,
     Engine,
     Enum,
+    Float,
     Integer,
     MetaData,
     Numeric,
@@ -35,6 +37,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from qik_core import Job
 from reconciler import Reconciler, derive, sql
 from reconciler.definition import Definition
+from reconciler.errors import ReconcilerError
 from reconciler.question import Question
 from tests.reconciler.shop import Item, Member, change, fill, items
 
@@ -232,3 +235,13 @@ def test_a_row_that_was_moved_to_later_wants_its_job_then(home: Engine, late: st
     found = ask(Reminders.definition, home, *((each,) for each in range(1, 6)))
 
     assert found == [late == "run", True, True, False, True]
+
+
+@pytest.mark.parametrize("database_url", ["postgres", "mariadb"], indirect=True)
+def test_a_key_that_is_not_equal_to_itself_is_refused(home: Engine) -> None:
+    short = REAL() if home.dialect.name == "postgresql" else Float()
+    table, definition = keyed(short)
+    table.metadata.create_all(home)
+
+    with pytest.raises(ReconcilerError, match="id is a FLOAT of 4 bytes"):
+        ask(definition, home, (0.1,))
