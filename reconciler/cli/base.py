@@ -24,6 +24,7 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated, SqlUnavailable
 from reconciler.sql import read_clock
+from reconciler.units import place_of
 
 T = TypeVar("T")
 
@@ -126,9 +127,10 @@ def seam() -> Passes:
     return Passes()
 
 
-def reach(engines: Engines, names: Iterable[str]) -> dict[str, Exception]:
-    """Ask every database for its time, all at once; return name → error of those that do not answer in time."""
-    asked = {name: Asked(partial(_clock, engines, name)) for name in set(names)}
+def reach(engines: Engines, wanted: Iterable[Definition]) -> dict[str, Exception]:
+    """Ask the databases of reconcilers for their time, all at once; return place → error of those that do not answer."""
+    places = {place_of(each): each for each in wanted}
+    asked = {name: Asked(partial(_clock, engines, each)) for name, each in places.items()}
     failed: dict[str, Exception] = {}
     for name, question in asked.items():
         question.answer(SqlUnavailable, f"database {name!r}")
@@ -137,8 +139,8 @@ def reach(engines: Engines, names: Iterable[str]) -> dict[str, Exception]:
     return failed
 
 
-def _clock(engines: Engines, name: str) -> float:
-    return read_clock(engines.engine(name))
+def _clock(engines: Engines, definition: Definition) -> float:
+    return read_clock(engines.of(definition))
 
 
 def leave(code: int) -> NoReturn:

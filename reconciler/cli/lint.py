@@ -21,6 +21,10 @@ from reconciler.lint import Answers, Finding, Seen, ask, ordered
 from reconciler.lint import lint as examine
 from reconciler.registry import everything
 from reconciler.status import Standing, standings
+from reconciler.units import units
+
+_SHARDS = 3
+"""Shards of a reconciler whose databases are asked: all have the same tables."""
 
 
 @click.command()
@@ -44,10 +48,10 @@ def lint(app: str | None, database_url: str | None, *, offline: bool, as_json: b
 
 def _ask() -> tuple[Sequence[Standing], Answers]:
     """Ask the databases, each with a deadline; what those know that answer is used."""
-    reconcilers = everything()
     engines = base.engines(current())
+    reconcilers = list(units(everything(), engines, _SHARDS))
     home: Asked[list[Standing]] = Asked(lambda: standings(engines.home()))
-    gone = base.reach(engines, [each.database for each in reconcilers])
+    gone = base.reach(engines, reconcilers)
     answers = ask(reconcilers, engines, gone)
     stood = home.answer(SqlUnavailable, f"database {HOME!r}")
     unknown = home.error is not None and str(home.error) not in map(str, answers.errors)

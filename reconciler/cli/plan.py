@@ -47,7 +47,7 @@ def plan(names: Sequence[str], app: str | None, *, as_json: bool, **given: Any) 
     engines = base.engines(settings)
     redis: Asked[Any] = Asked(lambda: base.seam().glance([]) and None)
     home: Asked[list[Standing]] = Asked(lambda: standings(engines.home()))
-    gone = base.reach(engines, [each.database for each in wanted])
+    gone = base.reach(engines, wanted)
     redis.answer(StoreUnavailable, "Redis")
     stood = home.answer(SqlUnavailable, f"database {HOME!r}")
     means = Means(

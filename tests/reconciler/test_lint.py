@@ -7,18 +7,21 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, select
 
 from qik_core import Job, application, registry
 from qik_core.findings import Severity
-from reconciler import Reconciler, derive
+from reconciler import Backpressure, Guard, Reconciler, Shards, derive
 from reconciler import registry as reconcilers
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
 from reconciler.lint import Check, Finding, Seen, ask, lint, missing_timeouts, span_of
 from reconciler.status import Last, Standing
+from reconciler.units import units
+from tests.reconciler.sharded import shard, sharded
 from tests.reconciler.shop import Item, Member, fill, items
 from tests.reconciler.test_cli import NOWHERE, Command
 from tests.reconciler.test_explain import analyze, create
@@ -98,6 +101,58 @@ def jitter_wide() -> None:
     items(PENDING, every=60, jitter=50, age=Item.since, min_age=60)
 
 
+def budget_short() -> None:
+    items(PENDING, budget=5, statement_timeout=10)
+
+
+def mark_below_page() -> None:
+    items(PENDING, backpressure=Backpressure(high=100), batch_size=200)
+
+
+def edges_without_age() -> None:
+    items(PENDING, edges=True)
+
+
+def quarantine_far() -> None:
+    class Work(Job, unique_for=7200, retry=25):
+        def perform(self, item_id: int) -> None: ...
+
+    class Items(Reconciler, every=60, jitter=30):
+        pending = derive(Work, PENDING)
+
+
+def in_shadow() -> None:
+    items(PENDING, shadow=True)
+
+
+def spread(work: type[Job], **options: Any) -> None:
+    class Items(Reconciler, every=60, jitter=30, shards=Shards(lambda: {"north": "default"})):
+        pending = derive(work, PENDING)  # type: ignore[arg-type]
+
+
+def shard_optional() -> None:
+    class Work(Job, unique_for=7200, retry=5):
+        def perform(self, shard: str = "", item_id: int = 0) -> None: ...
+
+    spread(Work)
+
+
+def shard_missing() -> None:
+    class Work(Job, unique_for=7200, retry=5):
+        def perform(self, shard: str, item_id: int) -> None: ...
+
+    spread(Work)
+
+    class All(Reconciler, every=60, jitter=30):
+        pending = derive(
+            Work, select(Item.state, Item.id), key=Item.id, args=lambda row: (str(row[0]), row[1])
+        )
+
+
+def unguarded() -> None:
+    items(PENDING, guard=Guard.claim(Item.since), recheck=False)
+
+
 PLANTED: dict[Check, Callable[[], None]] = {
     Check.UNRECONCILED: unreconciled,
     Check.NEEDLESS_REASON: needless_reason,
@@ -106,6 +161,14 @@ PLANTED: dict[Check, Callable[[], None]] = {
     Check.RETRIES_OUTLAST: retries_outlast,
     Check.JITTER_NONE: jitter_none,
     Check.JITTER_WIDE: jitter_wide,
+    Check.BUDGET_SHORT: budget_short,
+    Check.MARK_LOW: mark_below_page,
+    Check.EDGES_WITHOUT_AGE: edges_without_age,
+    Check.QUARANTINE_FAR: quarantine_far,
+    Check.SHADOW: in_shadow,
+    Check.SHARD_OPTIONAL: shard_optional,
+    Check.SHARD_MISSING: shard_missing,
+    Check.UNGUARDED: unguarded,
 }
 OF_DATABASES = {
     Check.SLOW_PASS,
@@ -114,6 +177,7 @@ OF_DATABASES = {
     Check.STATEMENT,
     Check.DATABASE,
     Check.NO_TIMEOUT,
+    Check.GUARD_UNSUPPORTED,
 }
 
 
@@ -192,6 +256,30 @@ def test_a_big_table_read_whole_comes_with_its_index_and_what_helps_is_no_findin
     assert after == []
 
 
+def test_a_guard_that_the_database_has_not_is_found(home: Engine, engines: Engines) -> None:
+    defined = [items(PENDING, guard=Guard.row_lock())]
+
+    seen = checks(ask(defined, engines, {}).findings, Severity.ERROR)
+
+    assert seen == ({Check.GUARD_UNSUPPORTED} if home.dialect.name == "sqlite" else set())
+
+
+def test_the_databases_of_shards_are_looked_at(tmp_path: Path, home: Engine) -> None:
+    made = shard(tmp_path, "north", 1)
+    defined = sharded(lambda: {"north": made, "south": "nowhere"})
+    databases = Engines({"default": home})
+
+    parts = list(units([defined], databases))
+    gone = {"Items/south": ValueError("no database is called 'nowhere'")}
+    seen = ask(parts, databases, gone)
+    databases.dispose()
+
+    assert [each.unit for each in parts] == ["Items/north", "Items/south"]
+    assert [(each.check, each.subject) for each in seen.findings] == [
+        (Check.DATABASE, "Items/south")
+    ]
+
+
 def test_a_statement_that_the_database_refuses_stops_no_other(
     home: Engine, engines: Engines
 ) -> None:
@@ -254,7 +342,7 @@ def test_a_driver_of_mariadb_is_looked_at_too() -> None:
 
 APP = """
 from qik_core import Job
-from reconciler import Reconciler, derive
+from reconciler import Backpressure, Guard, Reconciler, Shards, derive
 from sqlalchemy import select
 from tests.reconciler.shop import Item
 

@@ -1,0 +1,1 @@
+"""What lint looks at: a closed set of findings, one small rule each."""
