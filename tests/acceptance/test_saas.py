@@ -142,8 +142,6 @@ def service(folder: Path, redis_url: str, urls: tuple[str, str]) -> Iterator[Ser
     try:
         done = made.run("upgrade")
         assert done.returncode == 0, done.stderr
-        made.start("reconcilers", "reconcilers run")
-        made.start("web", "Uvicorn running")
         yield made
     finally:
         made.close()
@@ -156,6 +154,8 @@ def test_requests_make_rows_and_whatever_redis_loses_each_mail_is_written_once(
     tmp_path: Path, redis_server: Embedded, raw: redis.Redis, urls: tuple[str, str]
 ) -> None:
     with service(tmp_path, redis_server.url, urls) as saas:
+        saas.start("reconcilers", "reconcilers run")
+        saas.start("web", "Uvicorn running")
         for number in range(CUSTOMERS):
             saas.order(number)
         assert raw.llen("queue:mail") >= CUSTOMERS  # the edges wait: no worker is here

@@ -1,0 +1,38 @@
+"""docs/reference/reconcilers.md has a row for each name that the code knows, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from qik_core.results import Code
+from reconciler import OccurrenceOptions, Options, Outcome, report
+from reconciler.pending import Columns
+from reconciler.states import Hold
+
+PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "reconcilers.md").read_text()
+OWN_CODES = {report.TOLD, report.SHADOW, report.LATE, report.OVER_SHARE, report.INVALID}
+SAID_ELSEWHERE = {"advanced"}  # of edges alone
+
+
+def names(heading: str) -> set[str]:
+    """Return the names in the first column of the table below a heading."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "known"),
+    [
+        ("derive()", {"args", *Columns.__annotations__}),
+        ("Class keywords", set(Options.__annotations__)),
+        ("Occurrences", {*OccurrenceOptions.__annotations__} - {*Options.__annotations__}),
+        ("How a pass ends", {*Outcome}),
+        ("What became of each row", {*Code, *Hold, *OWN_CODES} - SAID_ELSEWHERE),
+    ],
+)
+def test_the_reference_names_what_the_code_knows(heading: str, known: set[str]) -> None:
+    assert names(heading) == {str(each) for each in known}
