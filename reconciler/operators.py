@@ -10,9 +10,9 @@ from qik_core.errors import ArgumentError
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import ReconcilerError
-from reconciler.inquiry import digest_of_key, of_row
 from reconciler.inverse import Key
 from reconciler.memory import Memory
+from reconciler.onerow import digest_of_key, of_row
 from reconciler.quarantine import readable, written
 from reconciler.sql import again
 from reconciler.states import UNSEEN, Hold, Reason, State
@@ -41,7 +41,9 @@ def digest_of(engines: Engines, definition: Definition, key: Key) -> str:
         NoSuchRow: it follows from more than the key, and the row is not there.
         SqlUnavailable: the row's database does not answer.
     """
-    digest = digest_of_key(definition, key) or of_row(engines, definition, key).digest
+    digest = (
+        digest_of_key(definition, key) or of_row(engines.of(definition), definition, key).digest
+    )
     if not digest:
         raise NoSuchRow(
             f"{_subject(definition, key)}: there is no such row, and its key alone does not name its job"
@@ -90,7 +92,7 @@ def quarantine(engines: Engines, definition: Definition, key: Key, by: Operator)
         NoSuchRow: there is no such row.
         SqlUnavailable: a database does not answer.
     """
-    seen = of_row(engines, definition, key)
+    seen = of_row(engines.of(definition), definition, key)
     if not seen.digest or seen.args is None:
         why = seen.invalid or "there is no such row"
         raise NoSuchRow(f"{_subject(definition, key)}: {why}")

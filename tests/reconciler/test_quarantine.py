@@ -325,9 +325,13 @@ def test_more_states_than_memory_takes_are_read_page_by_page(
         end(raw, definition, (each,))
     states.drain()
 
+    asked: list[str] = []
+    event.listen(home, "before_cursor_execute", lambda *said: asked.append(said[2]))
+
     page = states.filter(definition, digests(definition, *range(400, 1_400)))
 
     assert page == [WAITING] * 201 + [None] * 799
+    assert ["IN (" in each for each in asked if "key_digest" in each] == [True, True]
 
 
 def test_a_newer_version_frees_a_row_for_good(
