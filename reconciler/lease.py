@@ -143,8 +143,10 @@ class Leases:
         )
         self._run(ended, unused, *self._additions(self._units))
 
-    def renew(self) -> Change:
+    def renew(self, *, fit: bool = True) -> Change:
         """Renew what is held and take what is free, in one transaction.
+
+        A process that is not fit, since it could not do the work, gives everything back and is not counted by others.
 
         Raises:
             SqlUnavailable: the database did not answer; every lease is given up.
@@ -153,7 +155,8 @@ class Leases:
         with self._lock:
             before, units = dict(self._held), self._units
         try:
-            seen, given = self._whole({unit: held.term for unit, held in before.items()}, units)
+            held = {unit: held.term for unit, held in before.items()}
+            seen, given = self._whole(held, units if fit else frozenset())
         except BaseException:
             self.forget()
             raise
@@ -228,6 +231,9 @@ class Leases:
         with writing(self._home) as connection:
             ours = update(lease).where(lease.c.holder == self.holder)
             connection.execute(ours.values(expires_at=self._clock + self._ttl))
+            if not units:  # others share the work out among themselves
+                me = lease.c.reconciler == self._group, lease.c.shard == self.holder
+                connection.execute(update(lease).where(*me).values(expires_at=0))
             seen = self._look(connection, units, held)
             share = ceil(len(units) / max(1, seen.processes))
             # Others take at the same moment: what they were faster at is looked for elsewhere once more.

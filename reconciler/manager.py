@@ -61,11 +61,15 @@ class Manager:
         self._ended: dict[str, Runner] = {}
         self._changing = Lock()
         self._clock = Clock(self._due)
+        self._watcher = Watcher(self._tools.watch, self._wake_all, self._wake_failed)
         self._keeper = Keeper(
-            self._leases, self._tools.ledger, min(_SLOWEST_POLL, lease / 6), self._changed
+            self._leases,
+            self._tools.ledger,
+            min(_SLOWEST_POLL, lease / 6),
+            self._changed,
+            fit=lambda: self._watcher.away < lease,
         )
         self._ends = Periodic("drain", _DRAIN, self._drain)
-        self._watcher = Watcher(self._tools.watch, self._wake_all, self._wake_failed)
         self._stop = Event()
 
     def run(self) -> bool:
@@ -191,10 +195,12 @@ class Manager:
         return runner is not None and runner.busy
 
     def _wake_all(self) -> None:
+        self._keeper.thread.hurry()
         for runner in self._runners.values():
             runner.wake()
 
     def _wake_failed(self) -> None:
+        self._keeper.thread.hurry()
         for runner in self._runners.values():
             if runner.failures:
                 runner.wake()

@@ -3,13 +3,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, literal_column, select
+from sqlalchemy import Engine, literal_column, select, text
 
 from qik_core.embedded import Embedded
 from qik_core.passes import Passes, Told
+from qik_core.store import Store
 from reconciler import runner
 from reconciler.definition import Definition
 from reconciler.engines import Engines
@@ -17,6 +19,7 @@ from reconciler.errors import NotMigrated
 from reconciler.manager import Manager
 from reconciler.report import Outcome
 from reconciler.tables import lease, passes
+from tests.faultproxy import FaultProxy
 from tests.reconciler.running import Running
 from tests.reconciler.shop import Item, change, fill, items
 from tests.waiting import eventually, never
@@ -229,3 +232,68 @@ def test_a_row_that_is_done_is_not_told_again(home: Engine, start: Start, raw: A
 def _begun(home: Engine) -> bool:
     with home.connect() as connection:
         return bool(connection.execute(select(passes.c.id)).all())
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_process_that_cannot_reach_redis_leaves_its_work_to_one_that_can(
+    home: Engine, start: Start, seam: Passes, raw: Any, redis_url: str, tmp_path: Path
+) -> None:
+    fill(home, range(1, 11))
+    proxy = FaultProxy(redis_url, tmp_path)
+    store = Store(proxy.url)
+    definition = items(PENDING, every=0.2)
+    cut_off = start(definition, ttl=1.0, seam_=Passes(store))
+    eventually(cut_off.ended)
+    other = start(definition, ttl=1.0)
+    never(other.ended, 1.5)
+
+    proxy.close()
+
+    eventually(lambda: Outcome.COMPLETED in other.ended(), 10.0)
+    assert holders(home) == [other.manager.holder]
+    cut_off.stop()
+    store.close()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_when_redis_was_away_from_all_the_work_goes_on_with_its_return(
+    home: Engine, start: Start, redis_server: Embedded, raw: Any
+) -> None:
+    fill(home, range(1, 11))
+    running = start(items(PENDING, every=3600), ttl=1.0)
+    eventually(running.ended)
+    redis_server.kill()
+    eventually(lambda: set(holders(home)) == {None}, 10.0)
+
+    redis_server.start()
+    raw.connection_pool.disconnect()
+
+    eventually(lambda: raw.llen("queue:work") == 10, 10.0)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_a_slow_page_keeps_its_lease_and_no_second_pass_piles_up(
+    home: Engine, start: Start
+) -> None:
+    fill(home, [1])
+    slow = "(SELECT 1 FROM pg_sleep(2)) = 1"
+    running = start(
+        items(PENDING.where(text(slow)), every=0.1, name="Slow"),
+        items(PENDING, every=0.1, name="Quick"),
+        ttl=1.0,
+    )
+
+    eventually(lambda: running.ended("Slow"), 20.0)
+
+    with home.connect() as connection:
+        begun = select(passes).where(passes.c.reconciler == "Slow")
+        assert len(connection.execute(begun).all()) <= 2
+        terms = select(lease.c.term).where(lease.c.reconciler.in_(["Slow", "Quick"]))
+        assert connection.execute(terms).scalars().all() == [1, 1]
+    assert len(running.ended("Quick")) > 5
+
+
+def holders(home: Engine) -> list[str | None]:
+    with home.connect() as connection:
+        query = select(lease.c.holder).where(lease.c.reconciler == "Items")
+        return list(connection.execute(query).scalars())
