@@ -36,3 +36,20 @@ def names(heading: str) -> set[str]:
 )
 def test_the_reference_names_what_the_code_knows(heading: str, known: set[str]) -> None:
     assert names(heading) == {str(each) for each in known}
+
+
+PROMISES = Path(__file__).parents[1] / "docs" / "explanation" / "what-we-do-not-promise.md"
+
+
+def test_each_test_that_is_said_to_show_a_limit_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", PROMISES.read_text())
+    root = Path(__file__).parents[1]
+
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not (root / path).exists() or f"def {name}(" not in (root / path).read_text()
+    ]
+
+    assert len(named) > 10
+    assert missing == []

@@ -11,10 +11,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from examples.saas.database import INFRA, async_engine
 from examples.saas.models import (
     Account,
     Invoice,
@@ -80,7 +78,7 @@ class BuildWorkspace(Job, queue="infra", retry=8, unique_for=UNIQUE):
             Workspace.name == name,
             Workspace.state == WorkspaceState.REQUESTED,
         )
-        async with AsyncSession(async_engine(INFRA)) as session, session.begin():
+        async with self.context.session() as session:
             await session.execute(
                 mine.values(state=WorkspaceState.READY, built=Workspace.built + 1)
             )
