@@ -38,12 +38,19 @@ _NAMES = [case.name for case in cases(peer=False)]
     type=click.FloatRange(0.001, 100),
     help="Factor on the number of jobs.",
 )
-def main(names: Sequence[str], file: Path | None, rounds: int, scale: float) -> None:
+@click.option(
+    "--database-url",
+    default="",
+    help="An empty database for the rows of passes. SQLite by default.",
+)
+def main(
+    names: Sequence[str], file: Path | None, rounds: int, scale: float, database_url: str
+) -> None:
     """Measure ours beside the raw server and Sidekiq, interleaved, on one private server."""
     console = Console(highlight=False)
     peer = sidekiq.versions()
     chosen = [case for case in cases(peer=peer is not None) if not names or case.name in names]
-    with _bench() as bench:
+    with _bench(database_url) as bench:
         versions = _versions(bench.redis, peer)
         _introduce(console, versions)
         results = _measure(console, bench, chosen, rounds, scale)
@@ -77,10 +84,10 @@ def _measure(
 
 
 @contextmanager
-def _bench() -> Iterator[Bench]:
+def _bench(database_url: str) -> Iterator[Bench]:
     """Yield a private server without persistence: Redis where it is installed, else what the development extra brings."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, _server() as server:
-        yield Bench(server.url, Path(folder), Redis.from_url(server.url))
+        yield Bench(server.url, Path(folder), Redis.from_url(server.url), database_url)
 
 
 def _server() -> Embedded:

@@ -30,6 +30,8 @@ class Bench:
     redis_url: str
     folder: Path
     redis: Redis
+    database_url: str = ""
+    """Where the rows of passes are; empty: a SQLite file in the folder."""
 
     def environment(self, **more: str) -> Mapping[str, str]:
         """Return the environment: nothing of the caller's settings comes in."""

@@ -34,11 +34,13 @@ def _ours(case: str, kind: str, *, locked: bool = False) -> Callable[[Bench, int
     return run
 
 
-def _limit(case: str, kind: str) -> Callable[[Bench, int, int], Measure]:
+def _limit(case: str, kind: str, *, later: bool = False) -> Callable[[Bench, int, int], Measure]:
     def run(bench: Bench, n: int, _round: int) -> Measure:
         bench.fresh()
         seconds = bench.side(kind, n, _PAYLOAD)
-        found = bench.redis.llen(f"queue:{QUEUE}")
+        found = (
+            bench.redis.zcard(f"qik:later:{QUEUE}") if later else bench.redis.llen(f"queue:{QUEUE}")
+        )
         wrong = () if found == n else (f"jobs: {found}, not {n}",)
         return Measure(case, LIMIT, n, seconds, wrong)
 
@@ -90,6 +92,10 @@ def cases(*, peer: bool) -> Sequence[Case]:
         }),
         Case("drain", 100_000, {OURS: _drain(Qik()), LIMIT: _drain_limit}),
         Case("pass-new", 100_000, {OURS: passes.new, LIMIT: _limit("pass-new", "limit_bulk")}),
+        Case("pass-jittered", 100_000, {
+            OURS: passes.jittered,
+            LIMIT: _limit("pass-jittered", "limit_later", later=True),
+        }),
         Case("pass-told", 100_000, {OURS: passes.told, LIMIT: passes.reading}),
     ]  # fmt: skip
     for case in found:

@@ -6,11 +6,13 @@ import sys
 import time
 from typing import Any
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from benchmarks import checks, rows
 from benchmarks.bench import Bench, MeasurementFailed
+from benchmarks.jobs import QUEUE
 from benchmarks.report import LIMIT, OURS, Measure
+from reconciler.engines import make
 
 _CLI = (sys.executable, "-m", "reconciler.cli")
 
@@ -20,6 +22,15 @@ def new(bench: Bench, n: int, _round: int) -> Measure:
     bench.fresh()
     seconds, wrong = _pass(bench, n, enqueued=n)
     return Measure("pass-new", OURS, n, seconds, wrong + checks.pushed(bench.redis, n, locks=n))
+
+
+def jittered(bench: Bench, n: int, _round: int) -> Measure:
+    """Tell every row, each for an instant of its own."""
+    bench.fresh()
+    seconds, wrong = _pass(bench, n, enqueued=n, name="JitteredRows")
+    later = bench.redis.zcard(f"qik:later:{QUEUE}")
+    wrong += () if later == n else (f"jobs for later: {later}, not {n}",)
+    return Measure("pass-jittered", OURS, n, seconds, wrong)
 
 
 def told(bench: Bench, n: int, _round: int) -> Measure:
@@ -41,10 +52,12 @@ def reading(bench: Bench, n: int, _round: int) -> Measure:
     return Measure("pass-told", LIMIT, n, seconds, wrong)
 
 
-def _pass(bench: Bench, n: int, *, enqueued: int) -> tuple[float, tuple[str, ...]]:
+def _pass(
+    bench: Bench, n: int, *, enqueued: int, name: str = "PendingRows"
+) -> tuple[float, tuple[str, ...]]:
     """Run one pass by the command; return the seconds that it reports, and what was wrong."""
     _database(bench, n).dispose()
-    report = _reconciler(bench, n, "pass", "PendingRows", "--app", "benchmarks.rows", "--json")
+    report = _reconciler(bench, n, "pass", name, "--app", "benchmarks.rows", "--json")
     wrong = []
     if report["outcome"] != "completed" or report["scanned"] != n:
         wrong.append(f"the pass {report['outcome']} with {report['scanned']} rows, not {n}")
@@ -55,10 +68,12 @@ def _pass(bench: Bench, n: int, *, enqueued: int) -> tuple[float, tuple[str, ...
 
 def _database(bench: Bench, n: int) -> Engine:
     """Return an engine of a database with n rows and the reconciler's tables."""
-    engine = create_engine(_url(bench, n))
-    if not (bench.folder / f"rows-{n}.sqlite3").exists():
+    engine = make(_url(bench, n))
+    there = bench.folder / f"filled-{n}"
+    if not there.exists():
         rows.fill(engine, n)
         _reconciler(bench, n, "upgrade", "--json")
+        there.touch()
     return engine
 
 
@@ -70,4 +85,4 @@ def _reconciler(bench: Bench, n: int, *arguments: str) -> dict[str, Any]:
 
 
 def _url(bench: Bench, n: int) -> str:
-    return f"sqlite:///{bench.folder / f'rows-{n}.sqlite3'}"
+    return bench.database_url or f"sqlite:///{bench.folder / f'rows-{n}.sqlite3'}"

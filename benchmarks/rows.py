@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from typing import Final
 
-from sqlalchemy import Engine, Index, func, insert, select
+from sqlalchemy import Engine, Index, delete, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks.jobs import UniqueNoop
 from reconciler import Reconciler, derive
+from reconciler.source import Source
+
+_PART: Final = 100_000
 
 
 class Base(DeclarativeBase):
@@ -31,23 +36,33 @@ class PendingRows(Reconciler, every=timedelta(hours=1)):
     pending = derive(UniqueNoop, select(Row.id).where(Row.status == "pending"))
 
 
+class JitteredRows(Reconciler, every=timedelta(hours=1), jitter=timedelta(minutes=10)):
+    """The same rows, told at instants of their own."""
+
+    pending = derive(UniqueNoop, select(Row.id).where(Row.status == "pending"))
+
+
 def fill(engine: Engine, n: int) -> None:
     """Make the table with n pending rows, unless it is there."""
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
-        if connection.scalar(select(func.count()).select_from(Row)) != n:
-            rows = [{"id": number, "status": "pending"} for number in range(n)]
+        if connection.scalar(select(func.count()).select_from(Row)) == n:
+            return
+        connection.execute(delete(Row))
+        for start in range(0, n, _PART):
+            rows = [{"id": at, "status": "pending"} for at in range(start, min(n, start + _PART))]
             connection.execute(insert(Row), rows)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE bench_row" if engine.name != "sqlite" else "ANALYZE")
 
 
 def read(engine: Engine, size: int) -> int:
-    """Read all pending rows page by page, as a pass does; return how many there are."""
-    last, found = -1, 0
-    page = select(Row.id).where(Row.status == "pending").order_by(Row.id).limit(size)
+    """Read all pending rows page by page, by the statements and transactions of a pass; return how many there are."""
+    source = Source(PendingRows.definition, engine, time.time())
+    after, found = None, 0
     while True:
-        with engine.connect() as connection:
-            rows = connection.execute(page.where(Row.id > last)).all()
+        rows = source.read(after, size)
         found += len(rows)
         if len(rows) < size:
             return found
-        last = rows[-1].id
+        after = source.position(rows[-1])

@@ -71,6 +71,15 @@ def limit_bulk(n: int, size: str) -> None:
         raw.lpush(_LIST, *payloads)
 
 
+def limit_later(n: int, size: str) -> None:
+    """Do nothing but ZADD of a thousand, by rising scores."""
+    raw, filler = client(), "x" * (int(size) - 10)
+    for start in range(0, n, _BATCH):
+        raw.zadd(
+            f"qik:later:{QUEUE}", {f"{at:010d}{filler}": at for at in range(start, start + _BATCH)}
+        )
+
+
 def limit_drain(n: int, _argument: str) -> None:
     """Do nothing but RPOP of a hundred: what a crash would lose."""
     raw = client()
@@ -86,6 +95,7 @@ WORK: dict[str, Callable[[int, str], None]] = {
     "count": count,
     "limit_push": limit_push,
     "limit_bulk": limit_bulk,
+    "limit_later": limit_later,
     "limit_drain": limit_drain,
 }
 

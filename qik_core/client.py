@@ -210,6 +210,7 @@ class Client:
             due=[now + delay for delay in delays] if delays is not None else due,
             milliseconds=self._milliseconds,
             jids=plan.given_jids(),
+            digests=plan.digests,
         )
         _check_sizes(definition.name, built.payloads)
         return Batch(definition, built, plan.origin, delays, due, plan.versions)

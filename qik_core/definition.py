@@ -107,11 +107,12 @@ class Definition:
         due: Sequence[float] | None = None,
         milliseconds: bool = False,
         jids: list[bytes] | None = None,
+        digests: list[bytes] | None = None,
     ) -> Built:
         """Return the payloads of many jobs.
 
         `created` is the time of the push in epoch seconds; `due`, for jobs that do not go on a queue at once, when each
-        is due; `jids` are fresh ones by default.
+        is due; `jids` are fresh ones by default; `digests` of these rows save making them again.
 
         Raises:
             RowError: a row does not fit; nothing was built.
@@ -126,7 +127,8 @@ class Definition:
                 self.template.build_many(list(repeat(b"-", len(args))), jids, args, times),
                 None,
             )
-        digests = self._hash(self.arguments.keys(values, args))
+        if digests is None:
+            digests = self._hash(self.arguments.keys(values, args))
         mark = self.unique.mark
         marks = [digest + mark for digest in digests]
         return Built(jids, self.template.build_many(marks, jids, args, times), digests)

@@ -106,8 +106,11 @@ class Passes:
         delays: Sequence[float] | None = None,
         versions: Sequence[str] | None = None,
         queue: str | None = None,
+        digests: list[bytes] | None = None,
     ) -> Told:
         """Tell these rows, through the client middleware; `delays` in seconds, `versions` of 6 characters.
+
+        `digests` are what `digests()` returned for these rows.
 
         Whole chunks of 500 are written or not.
 
@@ -119,7 +122,7 @@ class Passes:
             definition = definition.with_options({"queue": queue}, definition.name)
         tags = _encoded(versions)
         answers = Answers()
-        plan = Plan(origin=Origin.PASS, delays=delays, versions=tags)
+        plan = Plan(origin=Origin.PASS, delays=delays, versions=tags, digests=digests)
         self._client.send(definition, rows, plan, answers)
         return Told(answers.codes, answers.epoch or self.look())
 

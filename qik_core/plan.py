@@ -27,6 +27,8 @@ class Plan:
     jids: Sequence[bytes] | None = None
     """One per item, all of one length, instead of `jid` or of fresh ones."""
     versions: Sequence[bytes] | None = None
+    digests: list[bytes] | None = None
+    """The keys of the items, where they are known already."""
     origin: Origin = Origin.EDGE
 
     @classmethod

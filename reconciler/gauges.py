@@ -16,7 +16,7 @@ from reconciler.rows import Batch
 NOTICED: Final = 1.0
 """Seconds within which every process of reconcilers knows that Redis has lost its data."""
 _RATE: Final = 20_000.0
-"""Rows a second that a pass tells, where this one told too few to know better."""
+"""Rows a second that a pass tells, where none has told enough to know better."""
 _ENOUGH: Final = 500
 _DAY: Final = 86_400.0
 
@@ -41,6 +41,8 @@ class Gauges:
     telling: float = 0.0
     """Seconds that it asked and pushed."""
     pushed: int = 0
+    rate: float | None = None
+    """Rows a second that are told, by this pass if it told enough to know, else by one before."""
     drift: Counter[str] = field(default_factory=Counter)
     """Rows that had been told, or should have been, and were lost: by cause."""
 
@@ -66,9 +68,11 @@ class Gauges:
 
         Noticed, read once more, told at the rate that this pass had; then the jitter.
         """
+        return NOTICED + self.reading + scanned / (self._measured() or _RATE) + jitter
+
+    def _measured(self) -> float | None:
         known = self.pushed >= _ENOUGH and self.telling > 0
-        rate = self.pushed / self.telling if known else _RATE
-        return NOTICED + self.reading + scanned / rate + jitter
+        return self.pushed / self.telling if known else self.rate
 
     def details(self, now: float) -> dict[str, Any]:
         """Return the measures as JSON values, for the ledger; ages in seconds."""
@@ -78,6 +82,7 @@ class Gauges:
             "reading": round(self.reading, 4),
             "telling": round(self.telling, 4),
             "pushed": self.pushed,
+            "rate": self._measured(),
             "drift": dict(self.drift),
         }
 

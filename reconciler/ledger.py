@@ -7,9 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import CursorResult, Engine, UpdateBase, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Engine,
+    Row,
+    UpdateBase,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from reconciler.definition import Definition
 from reconciler.drift import Loss
@@ -22,6 +34,16 @@ KEEP: Final = 7 * 86_400.0
 KEEP_AUDIT: Final = 400 * 86_400.0
 _REASON: Final = 2_000
 _QUERY: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the last pass left to the next."""
+
+    cursor: str | None
+    """Where it stood when its time was up; None if it ended otherwise, or Redis has lost its data since."""
+    rate: float | None
+    """Rows a second that were told, by the last pass that told enough to know."""
 
 
 class Ledger:
@@ -64,40 +86,24 @@ class Ledger:
         ended = update(passes).where(passes.c.id == report.pass_id).values(values)
         again(lambda: self._write(ended))
 
-    def cursor(self, definition: Definition, epoch: str) -> str | None:
-        """Return where the last pass stood when its time was up; None if it ended otherwise, or Redis has lost data since."""
-        last = (
-            select(passes.c.outcome, passes.c.cursor, passes.c.epoch)
-            .where(
-                passes.c.reconciler == definition.name,
-                passes.c.shard == definition.shard,
-                passes.c.outcome.is_not(None),
-            )
-            .order_by(passes.c.id.desc())
-            .limit(1)
-        )
-        with reading(self._home, _QUERY) as connection:
-            row = connection.execute(last).one_or_none()
-        if row is None or row.outcome != Outcome.BUDGET or row.epoch != epoch:
-            return None
-        cursor: str | None = row.cursor
-        return cursor
+    def before(self, definition: Definition, epoch: str) -> Before:
+        """Return what the last pass left. `epoch` is the life of Redis now."""
+        last = self._last(definition, passes.c.outcome.is_not(None))
+        if last is None:
+            return Before(None, None)
+        goes_on = last.outcome == Outcome.BUDGET and last.epoch == epoch
+        return Before(last.cursor if goes_on else None, codes(last.details).get("rate"))
 
     def loss(self, definition: Definition, epoch: str) -> Loss | None:
         """Return whether Redis has lost its data since the last pass that told every row; None if not, or there was none."""
-        last = (
-            select(passes.c.started_at, passes.c.epoch)
-            .where(
-                passes.c.reconciler == definition.name,
-                passes.c.shard == definition.shard,
-                passes.c.outcome == str(Outcome.COMPLETED),
-            )
-            .order_by(passes.c.id.desc())
-            .limit(1)
-        )
+        last = self._last(definition, passes.c.outcome == str(Outcome.COMPLETED))
+        return None if last is None or last.epoch == epoch else Loss(last.started_at)
+
+    def _last(self, definition: Definition, condition: ColumnElement[bool]) -> Row[Any] | None:
+        ours = passes.c.reconciler == definition.name, passes.c.shard == definition.shard
+        newest = select(passes).where(*ours, condition).order_by(passes.c.id.desc()).limit(1)
         with reading(self._home, _QUERY) as connection:
-            row = connection.execute(last).one_or_none()
-        return None if row is None or row.epoch == epoch else Loss(row.started_at)
+            return connection.execute(newest).one_or_none()
 
     def prune(self) -> int:
         """Forget what is old; returns how many passes."""

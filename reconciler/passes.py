@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, time
 from typing import Any, Final, TypeAlias
 
@@ -24,12 +25,12 @@ from reconciler.freshness import reader
 from reconciler.gauges import Gauges
 from reconciler.ledger import Ledger
 from reconciler.occurrences import source_of
-from reconciler.pages import Pages, Source
+from reconciler.pages import Page, Pages, Source
 from reconciler.pressure import Gates
 from reconciler.quarantine import RowStates
 from reconciler.recheck import Recheck
 from reconciler.report import INVALID, SHADOW, TOLD, Outcome, Progress, Report
-from reconciler.rows import Batch, batch
+from reconciler.rows import Batch, Invalid, batch
 from reconciler.source import read_position, write_position
 from reconciler.sql import read_clock
 from reconciler.watch import Watch
@@ -45,6 +46,7 @@ _WRITE: Final = 35.0
 _SHOWN: Final = 3
 
 Stop: TypeAlias = tuple[Outcome, str]
+Made: TypeAlias = tuple[Batch, list[Invalid]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +123,23 @@ class Pass:
         source, pages = begun
         try:
             while (stopped := self._stopped()) is None:
-                rows = self._page(pages)
-                if rows is None:
+                page = self._page(pages)
+                if page is None:
                     continue
                 with self._gauges.timed("telling"):
-                    stopped = self._tell(rows)
+                    stopped = self._tell(*page.made)
                 if stopped is not None:
                     return stopped
                 if pages.ended:
                     return self._complete()
-                self._progress.cursor = write_position(source.position(rows[-1]))
+                self._progress.cursor = write_position(source.position(page.rows[-1]))
             return stopped
         finally:
             pages.close()
 
     # --- the steps -------------------------------------------------------------------------------
 
-    def _begin(self) -> tuple[Source, Pages] | Stop:
+    def _begin(self) -> tuple[Source, Pages[Made]] | Stop:
         """Look at the epoch, heal what somebody deleted by hand, and find where to start."""
         self._step(_CALL)
         self._epoch = self._tools.watch.look()
@@ -159,9 +161,12 @@ class Pass:
             held=held,
             told=self._tools.seam.told,
         )
-        cursor = self._tools.ledger.cursor(self.definition, self._epoch)
-        after = None if cursor is None else read_position(cursor)
-        return source, Pages(source, self.definition.batch_size, after)
+        before = self._tools.ledger.before(self.definition, self._epoch)
+        self._gauges.rate = before.rate
+        after = None if before.cursor is None else read_position(before.cursor)
+        return source, Pages(
+            source, partial(batch, self.definition), self.definition.batch_size, after
+        )
 
     def _remember(self) -> int:
         """Take over how jobs have ended, forget rows that are healed; returns how many rows may be held back."""
@@ -178,22 +183,23 @@ class Pass:
         self._progress.notes.append(note if ended else f"{note.replace('are', 'are not yet')}")
         log.warning(self._progress.notes[-1], extra={"reconciler": self.definition.unit})
 
-    def _page(self, pages: Pages) -> Sequence[Any] | None:
+    def _page(self, pages: Pages[Made]) -> Page[Made] | None:
         """Return the next page; None when it was too slow and is to be tried again at half the size."""
         self._step(self.definition.statement_timeout)
         with self._gauges.timed("reading"):
-            rows = pages.read()
+            page = pages.read()
         self._progress.page_size = pages.size
-        if rows is not None:
+        if page is not None:
             self._progress.pages += 1
-            self._progress.scanned += len(rows)
-            self._gauges.pending(self.definition, rows)
-        return rows
+            self._progress.scanned += len(page.rows)
+            self._gauges.pending(self.definition, page.rows)
+        return page
 
-    def _tell(self, rows: Sequence[Any]) -> Stop | None:
+    def _tell(self, travelling: Batch, invalid: Sequence[Invalid]) -> Stop | None:
         """Tell the rows of one page that are not told; returns why the pass has to end, if it has to."""
         self._step(_CALL)
-        found = self._choice.of(self._travelling(rows))
+        self._note(invalid)
+        found = self._choice.of(travelling)
         if not found:
             return None
         new = self._untold(found)
@@ -204,8 +210,7 @@ class Pass:
             return None
         return self._stopped() or self._push(new)
 
-    def _travelling(self, rows: Sequence[Any]) -> Batch:
-        found, invalid = batch(self.definition, rows)
+    def _note(self, invalid: Sequence[Invalid]) -> None:
         for each in invalid:
             self._progress.codes[INVALID] += 1
             self._invalid = [*self._invalid, str(each)][:_SHOWN]
@@ -217,7 +222,6 @@ class Pass:
                     "error": str(each.error),
                 },
             )
-        return found
 
     def _untold(self, found: Batch) -> Batch:
         told = self._tools.seam.told(found.digests, found.tags)
@@ -245,6 +249,7 @@ class Pass:
             delays=delays,
             versions=new.tags,
             queue=self.definition.queue,
+            digests=list(new.digests),
         )
         self._progress.codes.update(str(code) for code in pushed.codes)
         self._gauges.pushed += len(pushed.codes)

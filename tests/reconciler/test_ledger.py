@@ -61,23 +61,23 @@ def test_a_cursor_is_kept_after_a_pass_whose_time_was_up(ledger: Ledger) -> None
     definition = items(select(Item.id))
     ledger.end(report(ledger.begin(definition, 1), Outcome.BUDGET, "[5]"), "loss-1")
 
-    assert ledger.cursor(definition, "loss-1") == "[5]"
-    assert ledger.cursor(replace(definition, name="Others"), "loss-1") is None
+    assert ledger.before(definition, "loss-1").cursor == "[5]"
+    assert ledger.before(replace(definition, name="Others"), "loss-1").cursor is None
 
 
 def test_each_shard_has_a_cursor_of_its_own(ledger: Ledger) -> None:
     one, two = (items(select(Item.id)).in_shard(shard) for shard in ("eu1", "us1"))
     ledger.end(report(ledger.begin(one, 1), Outcome.BUDGET, "[5]"), "loss-1")
 
-    assert ledger.cursor(one, "loss-1") == "[5]"
-    assert ledger.cursor(two, "loss-1") is None
+    assert ledger.before(one, "loss-1").cursor == "[5]"
+    assert ledger.before(two, "loss-1").cursor is None
 
 
 def test_a_cursor_ends_with_the_life_of_redis(ledger: Ledger) -> None:
     definition = items(select(Item.id))
     ledger.end(report(ledger.begin(definition, 1), Outcome.BUDGET, "[5]"), "loss-1")
 
-    assert ledger.cursor(definition, "loss-2") is None
+    assert ledger.before(definition, "loss-2").cursor is None
 
 
 def test_a_cursor_ends_with_the_next_pass_that_ended(ledger: Ledger) -> None:
@@ -86,7 +86,7 @@ def test_a_cursor_ends_with_the_next_pass_that_ended(ledger: Ledger) -> None:
     ledger.end(report(ledger.begin(definition, 1)), "loss-1")
     ledger.begin(definition, 1)
 
-    assert ledger.cursor(definition, "loss-1") is None
+    assert ledger.before(definition, "loss-1").cursor is None
 
 
 def test_pruning_forgets_what_is_old_but_the_newest_of_each(home: Engine, ledger: Ledger) -> None:
