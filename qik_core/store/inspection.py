@@ -30,6 +30,8 @@ _TYPES: Final = {
     keys.EPOCH: b"string",
     keys.ALIVE: b"zset",
     keys.ENDED: b"list",
+    keys.ENDED_READ: b"string",
+    keys.ORPHANS: b"zset",
     keys.ROLLER: b"string",
     keys.ROLL: b"string",
     keys.COUNTS: b"hash",

@@ -10,6 +10,23 @@ from typing import Any
 from qik_core.rows import Asked, Standing
 
 
+class Session:
+    """A session that is its own name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> str:
+        return self._name
+
+    def __exit__(self, *ended: object) -> None: ...
+
+    async def __aenter__(self) -> str:
+        return self._name
+
+    async def __aexit__(self, *ended: object) -> None: ...
+
+
 class Table:
     """Rows by number. What is in `pending` matches; `fails` lets look raise, `down` lets it answer that nothing is known."""
 
@@ -52,9 +69,8 @@ class Table:
     def row(self, name: str, args: tuple[Any, ...], /) -> Any:
         return {"number": args[0]} if args[0] in self.pending else None
 
-    @contextmanager
-    def session(self, name: str, args: tuple[Any, ...], /) -> Iterator[Any]:
-        yield f"session of {name}({args[0]})"
+    def session(self, name: str, args: tuple[Any, ...], /) -> Session:
+        return Session(f"session of {name}({args[0]})")
 
     def guarded(self, name: str, args: tuple[Any, ...], /) -> AbstractContextManager[bool]:
         return self._guard(args[0])
