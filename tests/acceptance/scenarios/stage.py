@@ -102,6 +102,14 @@ def effect(job: Job, item_id: int, seconds: float = 0.0) -> None:
     _end(item_id, number, version)
 
 
+def tried(job: Job, item_id: int) -> None:
+    """Note a run that will not end well, or that leaves its row as it is."""
+    with engine().begin() as connection:
+        version = _version(connection, item_id)
+        run = {"item_id": item_id, "jid": job.context.jid, "pid": os.getpid()}
+        connection.execute(insert(Effect).values(**run, version=version, started=monotonic()))
+
+
 def wait(seconds: float) -> None:
     """Take so long, or until the file `go` is there."""
     go, never = Path("go"), Event()

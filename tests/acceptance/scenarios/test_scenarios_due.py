@@ -21,7 +21,7 @@ def test_scenario_10_a_queue_deleted_under_its_locks_is_told_again(
     world.plain(every=every)
     world.fill(range(1, size.rows + 1))
     world.reconcile()
-    eventually(lambda: raw.llen("queue:work") == size.rows, 30)
+    eventually(world.completed, 30)
     moment = time.monotonic() + random.uniform(0, every)
     eventually(lambda: time.monotonic() > moment)
     before = len(world.ledger())
@@ -35,6 +35,7 @@ def test_scenario_10_a_queue_deleted_under_its_locks_is_told_again(
     eventually(lambda: idle(raw), 20)
     world.check_exactly_once(range(1, size.rows + 1))
     assert int(raw.hget("qik:counts", "lock_without_job")) == size.rows
+    assert world.drift() == {"untold": size.rows, "lock_without_job": size.rows}
 
 
 def _alarms(world: World, before: int) -> bool:

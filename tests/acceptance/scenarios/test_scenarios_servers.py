@@ -86,7 +86,7 @@ def test_scenario_42_pages_that_are_too_slow_shrink_until_they_are_not(
 ) -> None:
     """Each row of a page costs a hundredth of what a page may take, or a little less: 100 rows fit and 200 do not."""
     timeout = 1.0 if size.full else 0.5
-    slow = SLOW[size.database].format(timeout / 150, 30_000)
+    slow = SLOW[size.database].format(timeout / 150, 5_000)
     world.define(LIMITED, every=60.0, timeout=timeout, slow=slow)
     world.fill(range(1, size.rows + 1))
     if size.database == "postgres":

@@ -37,7 +37,7 @@ HEAD = """
 from sqlalchemy import func, select
 from qik_core import Job
 from reconciler import Reconciler, derive
-from tests.acceptance.scenarios.stage import Item, Effect, effect, wait, engine
+from tests.acceptance.scenarios.stage import Item, Effect, effect, engine, tried, wait
 
 PENDING = select(Item.id).where(Item.state == "pending")
 """
@@ -48,7 +48,7 @@ class Work(Job, queue="work", unique_for=600, retry=5):
     def perform(self, item_id: int) -> None:
         effect(self, item_id, {seconds})
 
-class Items(Reconciler, every={every}):
+class Items(Reconciler, every={every}, edges=True):
     pending = derive(Work, PENDING)
 """
 """The application of most scenarios."""
@@ -295,6 +295,20 @@ class World(Shop):
         for row in self.ledger(name):
             total.update(json.loads(row.codes or "{}"))
         return total
+
+    def drift(self, name: str = "Items") -> Counter[str]:
+        """How many rows had been lost, by cause, over all passes."""
+        total: Counter[str] = Counter()
+        for row in self.ledger(name):
+            total.update(json.loads(row.details or "{}").get("drift", {}))
+        return total
+
+    def held(self) -> dict[str, int]:
+        """How many rows are held back, by state and reason."""
+        states = tables.row_state.c
+        query = select(states.state, states.reason).where(states.job_class == "Work")
+        with self.engine.connect() as connection:
+            return Counter(f"{state} {reason}" for state, reason in connection.execute(query))
 
     def pushed(self, name: str = "Items") -> int:
         """How many jobs passes have pushed."""
