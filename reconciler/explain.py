@@ -144,30 +144,40 @@ def readable(
 
 
 @contextmanager
-def _prefixed(connection: Connection, prefix: str) -> Iterator[None]:
-    """Put EXPLAIN before a statement where the driver gets it, with its parameters as they would really be sent."""
+def _prefixed(connection: Connection, prefix: str) -> Iterator[list[dict[str, Any]]]:
+    """Put EXPLAIN before a statement where the driver gets it, with its parameters as they would really be sent.
+
+    Yields what it answers, by column.
+    """
+    rows: list[dict[str, Any]] = []
 
     def put(_c: Any, _cursor: Any, text: str, parameters: Any, _x: Any, _many: Any) -> Any:
         return prefix + text, parameters
 
+    def take(_c: Any, cursor: Any, *_: Any) -> None:
+        names = [each[0] for each in cursor.description]
+        rows.extend(dict(zip(names, row, strict=True)) for row in cursor.fetchall())
+
     event.listen(connection, "before_cursor_execute", put, retval=True)
+    event.listen(connection, "after_cursor_execute", take)
     try:
-        yield
+        yield rows
     finally:
         event.remove(connection, "before_cursor_execute", put)
+        event.remove(connection, "after_cursor_execute", take)
 
 
 def _rows(
     connection: Connection, prefix: str, statement: Select[Any], values: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Return what EXPLAIN answers by column, past the result that the statement itself would have had."""
-    with _prefixed(connection, prefix):
-        result: Any = connection.execute(
-            statement.execution_options(stream_results=False), dict(values)
-        )
-        names = [each[0] for each in result.cursor.description]
-        rows = [dict(zip(names, row, strict=True)) for row in result.cursor.fetchall()]
-    result.close()
+    with _prefixed(connection, prefix) as rows:
+        try:
+            at_once = statement.execution_options(stream_results=False)
+            connection.execute(at_once, dict(values)).close()
+        except exc.InvalidRequestError:  # a text where the statement's first column is a number
+            if not rows:
+                raise
     return rows
 
 

@@ -32,9 +32,12 @@ class Epoch(FunctionElement[float]):
 
 def epoch(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return a column of moments as epoch seconds."""
+    return Epoch(column)
+
+
+def _is_number(column: ColumnElement[Any]) -> bool:
     kind = python_type(column)
-    timed = kind is not None and issubclass(kind, date)
-    return Epoch(column) if timed else cast(column, Double)
+    return kind is None or not issubclass(kind, date)
 
 
 @compiles(Epoch)
@@ -46,14 +49,16 @@ def _unknown(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(Epoch, "postgresql")
 def _postgresql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     (column,) = element.clauses
-    return compiler.process(cast(extract("epoch", column), Double), **options)
+    seconds = column if _is_number(column) else extract("epoch", column)
+    return compiler.process(cast(seconds, Double), **options)
 
 
 @compiles(Epoch, *sorted(MYSQL))
 def _mysql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     (column,) = element.clauses
-    if isinstance(column.type, TIMESTAMP):
-        return compiler.process(func.unix_timestamp(column) + literal_column("0e0"), **options)
+    if _is_number(column) or isinstance(column.type, TIMESTAMP):
+        seconds = column if _is_number(column) else func.unix_timestamp(column)
+        return compiler.process(seconds + literal_column("0e0", Double), **options)
     since = func.timestampdiff(
         literal_column("MICROSECOND"), literal_column("'1970-01-01'"), column
     )
@@ -63,6 +68,8 @@ def _mysql(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(Epoch, "sqlite")
 def _sqlite(element: Epoch, compiler: SQLCompiler, **options: Any) -> str:
     (column,) = element.clauses
+    if _is_number(column):
+        return compiler.process(cast(column, Double), **options)
     days = func.julianday(column) - literal_column("2440587.5", Double)
     return compiler.process(days * literal_column("86400.0", Double), **options)
 

@@ -7,13 +7,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, bindparam, func, or_, select
+from sqlalchemy import Engine, Numeric, bindparam, cast, func, or_, select
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import aliased
 
 from reconciler.advice import index_for
 from reconciler.definition import Definition
 from reconciler.explain import Explained, explain, readable
+from reconciler.moments import epoch
 from reconciler.source import Source
 from tests.reconciler.shop import Item, Member, fill, items
 
@@ -160,6 +161,18 @@ def test_a_key_of_several_types_is_compared_as_it_would_really_be_sent(home: Eng
     assert seen.plan
     assert "50 %s" in seen.sql
     assert token.hex in seen.sql.replace("-", "")
+
+
+def test_a_first_column_of_any_type_is_no_hindrance(home: Engine) -> None:
+    for first in (
+        cast(Item.rank, Numeric(10, 2)),
+        epoch(Item.__table__.c.rank),
+        Member.token,
+        Item.since,
+    ):
+        seen = explain(home, select(first), {}, 5.0)
+
+        assert seen.plan
 
 
 def test_explaining_runs_nothing(full: Engine) -> None:
