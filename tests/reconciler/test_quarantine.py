@@ -462,6 +462,21 @@ def test_a_row_that_came_back_and_died_while_it_was_looked_at_is_not_forgotten(
 
 
 @ON_ONE
+def test_what_an_operator_has_quarantined_is_not_forgotten_with_the_others(
+    home: Engine, states: RowStates, definition: Definition, raw: Any
+) -> None:
+    for each in (1, 2):
+        end(raw, definition, (each,))
+    states.drain()
+    with writing(home) as connection:
+        mine = row_state.c.key == "1"
+        connection.execute(update(row_state).where(mine).values(reason=Reason.OPERATOR.value))
+
+    assert states.healed(definition, stand(1, 2)) == 1
+    assert list(stored(home)) == ["1"]
+
+
+@ON_ONE
 def test_without_states_nobody_is_asked(states: RowStates, definition: Definition) -> None:
     def look(asked: Sequence[Asked]) -> Sequence[Standing]:
         raise AssertionError(asked)
