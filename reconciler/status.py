@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -123,3 +123,13 @@ def _last(row: Row[Any], now: float) -> Last:
         codes=codes(row.codes),
         details=codes(row.details),
     )
+
+
+def time_to_whole(standings: Sequence[Standing]) -> float | None:
+    """Return the seconds within which every row would be told again if Redis lost its data now: the slowest reconciler's.
+
+    None while the last pass of some reconciler did not see all rows: nobody knows.
+    """
+    each = [one.last.details.get("time_to_whole") for one in standings if one.last is not None]
+    known = [seconds for seconds in each if seconds is not None]
+    return max(known) if known and len(known) == len(each) else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -14,7 +14,10 @@ from qik_core.errors import StoreUnavailable
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
 from reconciler.errors import SqlUnavailable
-from reconciler.status import Standing
+from reconciler.status import Standing, time_to_whole
+
+_WIDE: Final = 250
+"""Columns of what is read by programs: nothing is cut off."""
 
 
 @click.command()
@@ -35,6 +38,7 @@ def status(database_url: str | None, redis_url: str | None, *, as_json: bool) ->
             "sql": str(sql.error) if sql.error else "ok",
             "redis": str(redis.error) if redis.error else "ok",
             "epoch": None if epoch is None else epoch.loss,
+            "time_to_whole": time_to_whole(rows or ()),
         }
         click.echo(json.dumps(shown, indent=2))
     else:
@@ -45,28 +49,39 @@ def status(database_url: str | None, redis_url: str | None, *, as_json: bool) ->
 
 
 def _show(rows: Sequence[Standing] | None, epoch: Any, errors: Sequence[Exception]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     if rows:
-        table = Table(
-            *("reconciler", "job", "holder", "term", "last pass", "ago", "scanned", "codes"),
-            box=None,
-            header_style="bold",
-            pad_edge=False,
-        )
-        for each in rows:
-            table.add_row(*_cells(each))
-        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        _table(rows)
     elif rows is not None:
         click.echo("no reconciler has ever run here: start `reconciler run`")
     for each in rows or ():
         if each.last is not None and each.last.reason:
             click.echo(f"{each.unit}: {each.last.outcome}: {each.last.reason}")
+    whole = time_to_whole(rows or ())
+    if whole is not None:
+        click.echo(
+            f"if Redis lost its data now, every row would be told again within {_ago(whole)}"
+        )
     if epoch is not None:
         click.echo(f"epoch {epoch.loss}")
     for error in errors:
         click.echo(f"reconciler: {error}", err=True)
+
+
+def _table(rows: Sequence[Standing]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        *("reconciler", "job", "holder", "last pass", "ago", "scanned", "untold for", "held back"),
+        *("whole in", "codes"),
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
+    for each in rows:
+        table.add_row(*_cells(each))
+    on_screen = sys.stdout.isatty()
+    Console(width=None if on_screen else _WIDE, soft_wrap=not on_screen).print(table)
 
 
 def _cells(each: Standing) -> tuple[str, ...]:
@@ -76,13 +91,24 @@ def _cells(each: Standing) -> tuple[str, ...]:
         each.unit,
         each.job or "-",
         each.holder or "nobody",
-        str(each.term),
         f"running, {outcome} before" if each.running_for is not None else outcome,
         "-" if last is None else _ago(last.age),
         "-" if last is None else f"{last.scanned:,}",
+        *_measured({} if last is None else last.details),
         "-"
         if last is None
         else " ".join(f"{code}:{count:,}" for code, count in sorted(last.codes.items())) or "-",
+    )
+
+
+def _measured(details: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return since when the oldest row was untold, how many rows are held back, how long a loss of Redis would take to heal."""
+    untold, whole = details.get("oldest_untold_age"), details.get("time_to_whole")
+    held = details.get("waiting", 0) + details.get("quarantined", 0)
+    return (
+        "-" if untold is None else _ago(untold),
+        f"{held:,}" if held else "-",
+        "-" if whole is None else _ago(whole),
     )
 
 

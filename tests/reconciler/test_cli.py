@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -199,8 +200,10 @@ def test_status_shows_every_reconciler(command: Command, home: Engine) -> None:
     assert "no reconciler has ever run here" in empty.stdout
     assert "Items" in full.stdout
     assert "completed" in full.stdout
+    assert re.search(r"every row would be told again within 1\.\d s", full.stdout)
     assert data["redis"] == data["sql"] == "ok"
     assert data["reconcilers"][0]["last"]["outcome"] == "completed"
+    assert 1 < data["time_to_whole"] < 2
 
 
 def test_status_answers_in_three_seconds_though_nobody_answers_it(tmp_path: Path) -> None:
