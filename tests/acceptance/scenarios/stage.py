@@ -49,6 +49,7 @@ class Item(Base):
     effects: Mapped[int] = mapped_column(default=0)
     tenant: Mapped[str] = mapped_column(String(20), default="")
     urgency: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[float | None] = mapped_column(Double)
 
 
 class Effect(Base):

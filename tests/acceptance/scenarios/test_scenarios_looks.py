@@ -10,7 +10,7 @@ from sqlalchemy import insert, text
 
 from reconciler.sql import read_clock
 from reconciler.tables import passes
-from tests.acceptance.scenarios.world import PLAIN, Size, World, sizes
+from tests.acceptance.scenarios.world import PLAIN, Size, World, locks, sizes
 
 UNTOLD = """
 class Forgotten(Job, queue="work"):
@@ -79,6 +79,29 @@ def test_scenario_52_a_plan_writes_nothing_and_counts_what_a_pass_then_does(
     report = json.loads(world.command("pass", "Items", "--app", "shop", "--json").stdout)
     assert plan["pending"] == report["scanned"] == size.rows
     assert plan["told"] == report["codes"]["told"] == size.rows // 3
+
+
+SHADOW = PLAIN.replace("edges=True", "shadow={shadow}")
+
+
+@sizes(fast=None, full=2_000)
+def test_scenario_52_a_shadow_pass_counts_what_it_would_tell_and_tells_nothing(
+    world: World, size: Size, raw: Any
+) -> None:
+    world.define(SHADOW, seconds=0.0, every=2.0, shadow=True)
+    world.fill(range(1, size.rows + 1))
+    world.python(f"Work.perform_bulk([(n,) for n in range(1, {size.rows // 3 + 1})])")
+    before = locks(raw)
+
+    seen = json.loads(world.command("pass", "Items", "--app", "shop", "--json").stdout)["codes"]
+
+    assert locks(raw) == before
+    assert raw.llen("queue:work") == len(before) == size.rows // 3
+    assert raw.zcard("qik:later:work") == 0
+    world.define(SHADOW, seconds=0.0, every=2.0, shadow=False)
+    done = json.loads(world.command("pass", "Items", "--app", "shop", "--json").stdout)["codes"]
+    assert seen == {"told": size.rows // 3, "shadow": size.rows - size.rows // 3}
+    assert done == {"told": seen["told"], "enqueued": seen["shadow"]}
 
 
 WRITES = {"LPUSH", "RPUSH", "ZADD", "SADD", "SET", "HSET", "HDEL", "ZREM", "EXPIRE", "HINCRBY"}

@@ -131,9 +131,9 @@ def _watched(world: World, ages: list[float]) -> Iterator[None]:
 
 
 MANY = {
-    "postgres": "INSERT INTO item SELECT g, 'done', 1, 0, '', 0 FROM generate_series(1, {0}) g",
+    "postgres": "INSERT INTO item SELECT g, 'done', 1, 0, '', 0, NULL FROM generate_series(1, {0}) g",
     "sqlite": "INSERT INTO item WITH RECURSIVE g(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM g WHERE x < {0})"
-    " SELECT x, 'done', 1, 0, '', 0 FROM g",
+    " SELECT x, 'done', 1, 0, '', 0, NULL FROM g",
 }
 PENDING = 1_000
 GROWTH = 50_000
