@@ -30,6 +30,7 @@ from redis.retry import Retry
 
 from qik_core.embedded import Embedded, Kind
 from tests import servers, shards
+from tests.bouncer import PgBouncer
 from tests.servers import TAG
 from tests.waiting import eventually
 
@@ -100,11 +101,10 @@ def _postgres() -> Iterator[list[servers.Postgres]]:
 
 @pytest.fixture
 def postgres(_postgres: list[servers.Postgres]) -> servers.Postgres:
-    """A private PostgreSQL that runs."""
+    """A private PostgreSQL that runs, also when the test before killed it."""
     if not _postgres:
-        server = servers.Postgres()
-        _postgres.append(server)
-        server.start()
+        _postgres.append(servers.Postgres())
+    _postgres[0].start()
     return _postgres[0]
 
 
@@ -117,25 +117,25 @@ def postgres_url(postgres: servers.Postgres, request: pytest.FixtureRequest) -> 
 
 
 @pytest.fixture(scope="session")
-def _pgbouncer() -> Iterator[list[servers.PgBouncer]]:
-    started: list[servers.PgBouncer] = []
+def _pgbouncer() -> Iterator[list[PgBouncer]]:
+    started: list[PgBouncer] = []
     yield started
     for server in started:
         server.stop()
 
 
 @pytest.fixture
-def pgbouncer(_pgbouncer: list[servers.PgBouncer], postgres: servers.Postgres) -> servers.PgBouncer:
+def pgbouncer(_pgbouncer: list[PgBouncer], postgres: servers.Postgres) -> PgBouncer:
     """A PgBouncer in transaction mode before that PostgreSQL."""
     if not _pgbouncer:
-        server = servers.PgBouncer(postgres)
+        server = PgBouncer(postgres)
         _pgbouncer.append(server)
         server.start()
     return _pgbouncer[0]
 
 
 @pytest.fixture
-def pgbouncer_url(pgbouncer: servers.PgBouncer, postgres: servers.Postgres) -> Iterator[str]:
+def pgbouncer_url(pgbouncer: PgBouncer, postgres: servers.Postgres) -> Iterator[str]:
     """An empty database of that PostgreSQL, by way of the PgBouncer."""
     with postgres.database() as url:
         yield pgbouncer.through(url)

@@ -111,6 +111,22 @@ def test_a_connection_that_is_terminated_at_a_page_fails_the_pass(
     fails_then_completes(tools, raw, run(tools))
 
 
+@pytest.mark.parametrize("page", (1, 4))
+def test_a_server_that_dies_at_a_page_and_comes_back_fails_the_pass(
+    home: Engine, tools: Tools, raw: Any, postgres: Postgres, page: int
+) -> None:
+    fill(home, range(1, ROWS + 1))
+    postgres.run("CHECKPOINT")  # the server of the tests does not wait for its log at a commit
+
+    def restart(_: Any) -> None:
+        postgres.kill()
+        postgres.start()
+
+    at_page(home, page, restart)
+
+    fails_then_completes(tools, raw, run(tools))
+
+
 def test_a_table_that_stays_locked_fails_the_pass_by_its_timeout(
     home: Engine, tools: Tools, raw: Any
 ) -> None:
