@@ -2,7 +2,7 @@
 
 | | what it holds | while the job runs |
 |---|---|---|
-| claim | a moment in a column of the row: taken until then | nothing in the database; free again after `ttl` if the process dies |
+| claim | a moment in a column of the row: taken until then | nothing in the database; free after `ttl` if the process dies |
 | row lock | `SELECT … FOR UPDATE SKIP LOCKED`, in the session that the job uses | a transaction: for short jobs |
 | advisory lock | PostgreSQL's of a transaction, MariaDB's GET_LOCK | a connection |
 

@@ -119,6 +119,31 @@ def test_one_run_at_a_time_has_a_row(recheck: Recheck) -> None:
 
 @EVERY
 @pytest.mark.usefixtures("guard")
+def test_of_many_runs_at_once_never_two_have_the_row(recheck: Recheck) -> None:
+    inside: set[int] = set()
+    most, held = [0], [0]
+
+    def run(number: int) -> None:
+        for _ in range(8):
+            with recheck.guarded("Charge", (7,)) as free:
+                if free:
+                    inside.add(number)
+                    most[0], held[0] = max(most[0], len(inside)), held[0] + 1
+                    recheck.row("Charge", (7,))
+                    inside.discard(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+
+    assert most == [1]
+    assert held[0] >= 1
+
+
+@EVERY
+@pytest.mark.usefixtures("guard")
 def test_a_run_that_raises_gives_its_row_free(recheck: Recheck) -> None:
     with pytest.raises(ZeroDivisionError), recheck.guarded("Charge", (7,)):
         raise ZeroDivisionError

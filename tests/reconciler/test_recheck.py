@@ -154,6 +154,18 @@ def test_what_is_asked_is_known_without_a_question(home: Engine, recheck: Rechec
     assert seen.statements == []
 
 
+def test_one_reconciler_that_opts_out_does_so_for_all_jobs_of_the_class(
+    home: Engine, recheck: Recheck
+) -> None:
+    class Mixed(Job, unique_for=60):
+        def perform(self, item: int) -> None: ...
+
+    two_reconcilers(Mixed, OPEN, OPEN, recheck=False)
+
+    assert not recheck.checked("Mixed")
+    assert recheck.progress("Mixed")
+
+
 def test_a_reconciler_that_is_defined_later_is_known_at_once(
     home: Engine, recheck: Recheck
 ) -> None:
