@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from qik_core import Job, registry
@@ -23,10 +23,10 @@ from qik_core.payload import Payload
 from qik_core.plan import Plan
 from qik_core.results import Code
 from qik_core.store import Origin, Store, due, recovery, rolls
-from qik_core.store.ended import EndedKind, note
 from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome
 from qik_core.store.link import Link, Links
 from qik_core.store.worker import Held
+from tests.chaos.fates import NOTED, noted, settled
 from tests.qik_core.engine import Engine, Jobs
 from tests.qik_core.store.rig import LIMITS, Rig, Worker, digest, jid
 from tests.waiting import eventually
@@ -135,18 +135,6 @@ def stand_by(rig: Rig) -> None:
     rig.push(9, 10)
 
 
-def settled(job: Fetched) -> Outcome:
-    """Decide by its number what becomes of a job."""
-    kinds = {3: Kind.RETRY, 4: Kind.DEAD, 5: Kind.BACK, 6: Kind.GONE}
-    payload = Payload.decode(job.raw)
-    kind = kinds.get(payload.args[0])
-    if kind is None:
-        return Done(job)
-    delay = 60.0 if kind is Kind.RETRY else 0.0
-    after = payload.replace(retry_count=0).encode()
-    return Other(job, kind, payload.unique, payload.jid, job.queue, after, delay)
-
-
 def work(actor: Actor) -> None:
     jobs = actor.fetch(8)
     assert actor.rig.edge(88, keys=[8]) == [Code.DIRTIED]
@@ -154,35 +142,15 @@ def work(actor: Actor) -> None:
     actor.exchange(*map(settled, more), want=0)
 
 
-NOTED: Final = {
-    2: EndedKind.NO_PROGRESS,
-    4: EndedKind.TERMINAL,
-    6: EndedKind.DIED,
-    7: EndedKind.CRASHED,
-}
-
-
 def end(actor: Actor) -> None:
     """Settle jobs of a reconciled class, read their records, and forget the oldest two as one that has them in SQL."""
     jobs = actor.fetch(8)
     assert actor.rig.edge(88, keys=[8]) == [Code.DIRTIED]
-    actor.exchange(*map(_noted, jobs), want=0)
+    actor.exchange(*map(noted, jobs), want=0)
     passes = Passes(actor.rig.store)
     assert len(again(passes.ended)) == len(NOTED)
     again(lambda: passes.forget_ended(2))
     assert len(again(passes.ended)) == len(NOTED) - 2
-
-
-def _noted(job: Fetched) -> Outcome:
-    outcome, payload = settled(job), Payload.decode(job.raw)
-    number = payload.args[0]
-    kind = NOTED.get(number, EndedKind.NO_PROGRESS if number == 8 else None)
-    if kind is None:
-        return outcome
-    if isinstance(outcome, Done):
-        outcome = Other(job, Kind.GONE, payload.unique, payload.jid, job.queue, failed=False)
-    noted = note(kind, "Row", digest(number).decode(), payload.args, jid=payload.jid)
-    return replace(outcome, note=noted)
 
 
 def push_as_ruby(rig: Rig) -> None:
