@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from qik_core.payload import Payload
+from qik_core.store import recovery
 from qik_core.store.ended import EndedKind, note
 from qik_core.store.exchange import Done, Fetched, Kind, Other, Outcome
 from tests.qik_core.store.rig import digest
@@ -41,3 +42,8 @@ def noted(job: Fetched) -> Outcome:
         outcome = Other(job, Kind.GONE, payload.unique, payload.jid, job.queue, failed=False)
     said = note(kind, "Row", digest(number).decode(), payload.args, jid=payload.jid)
     return replace(outcome, note=said)
+
+
+def suspect(job: Fetched) -> tuple[recovery.Home, bytes]:
+    """Say of each that two processes have died under it."""
+    return recovery.Home.SUSPECTS, Payload.decode(job.raw).replace(deaths=2).encode()

@@ -26,7 +26,7 @@ from qik_core.store import Origin, Store, due, recovery, rolls
 from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome
 from qik_core.store.link import Link, Links
 from qik_core.store.worker import Held
-from tests.chaos.fates import NOTED, noted, settled
+from tests.chaos.fates import NOTED, noted, settled, suspect
 from tests.qik_core.engine import Engine, Jobs
 from tests.qik_core.store.rig import LIMITS, Rig, Worker, digest, jid
 from tests.waiting import eventually
@@ -272,10 +272,6 @@ def convict(actor: Actor) -> None:
     seen = again(lambda: recovery.Census().look(link))[LOST]
     assert again(lambda: recovery.fence(link, LOST, seen))
     again(lambda: recovery.recover(link, LOST, candidate))
-
-
-def suspect(job: Fetched) -> tuple[recovery.Home, bytes]:
-    return recovery.Home.SUSPECTS, Payload.decode(job.raw).replace(deaths=2).encode()
 
 
 def run_suspects(actor: Actor) -> None:
