@@ -112,9 +112,8 @@ class Postgres:
         self._programs = programs
         self._user = "postgres"
         self._as = _unprivileged("postgres")
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="qik-pg-", dir="/tmp")
-        )  # for a short socket path
+        # Its socket's path must stay short.
+        self.folder = Path(tempfile.mkdtemp(prefix="qik-pg-", dir="/tmp"))
         self.port = free_port()
         self._guard: subprocess.Popen[str] | None = None
         self._databases = 0

@@ -111,7 +111,7 @@ def test_a_connection_that_is_terminated_at_a_page_fails_the_pass(
     fails_then_completes(tools, raw, run(tools))
 
 
-@pytest.mark.parametrize("page", (1, 4))
+@pytest.mark.parametrize("page", [1, 4])
 def test_a_server_that_dies_at_a_page_and_comes_back_fails_the_pass(
     home: Engine, tools: Tools, raw: Any, postgres: Postgres, page: int
 ) -> None:
