@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Engine, Row, select
 
 from qik_core.errors import StoreUnavailable
-from qik_core.passes import LockState, Passes, Pressure, Trace
+from qik_core.passes import LockState, Passes, Trace
 from reconciler.asking import Asked
 from reconciler.definition import Definition
 from reconciler.engines import Engines
@@ -22,6 +22,7 @@ from reconciler.errors import SqlUnavailable
 from reconciler.inverse import Key
 from reconciler.ledger import codes
 from reconciler.onerow import OfRow, digest_of_key, of_row
+from reconciler.pressure import Gates
 from reconciler.sql import clock, reading
 from reconciler.tables import lease, passes, row_state
 
@@ -83,9 +84,8 @@ class Known:
     home: OfHome | None = None
     state: OfState | None = None
     trace: Trace | None = None
-    pressure: Pressure | None = None
-    unhealthy: str = ""
-    """What a health hook says against passes."""
+    gate: str = ""
+    """Why a pass would tell nothing now; empty when it would."""
     errors: list[Exception] = field(default_factory=list)
 
     @property
@@ -137,7 +137,7 @@ class _Inquiry:
         known, early = self.known, digest_of_key(self.definition, self.known.key)
         row = self._later(self._row)
         home = self._later(lambda: of_home(self.means.engines.home(), self.definition))
-        redis = self._later(self._pressure)
+        gate = self._later(self._gate)
         trace = self._later(lambda: self._trace(early)) if early else None
         known.row = self._answer(row, SqlUnavailable, f"the database of {self.definition.unit}")
         digest = known.digest
@@ -149,7 +149,7 @@ class _Inquiry:
         known.home = self._answer(home, SqlUnavailable, "our tables")
         if trace is not None:
             known.trace = self._answer(trace, StoreUnavailable, "Redis")
-        known.pressure = self._answer(redis, StoreUnavailable, "Redis")
+        known.gate = self._answer(gate, StoreUnavailable, "Redis") or ""
         return known
 
     def _later(self, ask: Callable[[], T]) -> Asked[T]:
@@ -165,12 +165,11 @@ class _Inquiry:
         told = None if self.means.seam is None else self.means.seam.glance
         return of_row(self.means.engines.of(self.definition), self.definition, self.known.key, told)
 
-    def _pressure(self) -> Pressure | None:
-        for hook in self.definition.backpressure.health:
-            self.known.unhealthy = self.known.unhealthy or str(hook() or "")
+    def _gate(self) -> str:
         if self.means.seam is None:
-            return None
-        return self.means.seam.pressure(self.definition.queue or self.definition.facts.queue)
+            return ""
+        room, reason = Gates(self.means.seam).room(self.definition)
+        return reason if room == 0 else ""
 
     def _trace(self, digest: str) -> Trace | None:
         if self.means.seam is None:

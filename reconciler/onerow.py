@@ -6,21 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Engine, Row, select
+from sqlalchemy import Connection, Engine, Row, select
 
 from qik_core.errors import ArgumentError
 from reconciler.clauses import Unmatched, unmatched
 from reconciler.definition import Definition
+from reconciler.fair import ranked
 from reconciler.inverse import Key
 from reconciler.mapping import Marker
 from reconciler.moments import epoch
 from reconciler.occurrences import MOST, SlotQuestion, Told, source_of
 from reconciler.rows import tag
-from reconciler.source import by_key
+from reconciler.source import by_key, eligible
 from reconciler.sql import clock, read_clock, reading
 from reconciler.words import moment
 
 _QUERY: Final = 2.0
+_ALL: Final = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class OfRow:
     age: float | None = None
     """Since when it is pending."""
     run_at: float | None = None
+    rank: int | None = None
+    """Its number among the rows of its tenant, from 1; None for a reconciler without fair shares."""
 
 
 def of_row(engine: Engine, definition: Definition, key: Key, told: Told | None = None) -> OfRow:
@@ -59,6 +63,7 @@ def of_row(engine: Engine, definition: Definition, key: Key, told: Told | None =
     with reading(engine, min(definition.statement_timeout, _QUERY)) as connection:
         now = float(connection.execute(select(clock(engine.dialect.name))).scalar_one())
         row = connection.execute(found, values).first()
+        rank = None if row is None else _rank(connection, definition, key, now)
         if row is None:
             lost = unmatched(connection, shape, key)
             return _job_of(definition, lost.row, OfRow(now=now, matches=False, unmatched=lost))
@@ -67,9 +72,22 @@ def of_row(engine: Engine, definition: Definition, key: Key, told: Told | None =
         matches=True,
         age=None if not extra or row[-1] is None else float(row[-1]),
         run_at=_number(row, shape.run_at_at),
+        rank=rank,
         version="" if shape.version is None else tag(row[shape.version]),
     )
     return _job_of(definition, row, seen)
+
+
+def _rank(connection: Connection, definition: Definition, key: Key, now: float) -> int | None:
+    """Return the number of a row among those of its tenant that a pass looks at."""
+    shape = definition.shape
+    if definition.fair is None:
+        return None
+    rows = eligible(definition, now, connection.dialect.name)
+    places = list(ranked(shape, rows, _ALL, None)[0].subquery().c)
+    here = (places[at] == value for at, value in zip(shape.key, key, strict=True))
+    found: int | None = connection.execute(select(places[-1]).where(*here)).scalar()
+    return found
 
 
 def _of_slot(engine: Engine, definition: Definition, key: Key, told: Told | None) -> OfRow:

@@ -1,128 +1,36 @@
 """What a pass would do, without doing it: its SQL and how the database plans it, how many rows are pending, which are told.
 
-Nothing is written anywhere: no lease, no ledger, no epoch, no job. Rows are counted by reading their keys in pages, up to
-a limit, so a plan costs what a pass costs at most.
+Nothing is written anywhere: no lease, no ledger, no epoch, no job, no state of a row. Rows are counted by reading their
+keys in pages, up to a limit, so a plan costs what a pass costs at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, Select, func, select
 
 from qik_core.errors import QikError, StoreError
-from qik_core.passes import Passes
 from reconciler import jitter
 from reconciler.advice import index_for
 from reconciler.definition import Definition
-from reconciler.engines import Engines
 from reconciler.errors import StatementTimeout
 from reconciler.explain import Explained, explain, readable
+from reconciler.fair import Shares
+from reconciler.moments import moment
 from reconciler.occurrences import source_of
+from reconciler.planned import LIMIT, ROWS, Count, Means, Plan, Shown
+from reconciler.pressure import Gates
+from reconciler.report import LATE, OVER_SHARE
 from reconciler.rows import Batch, batch, key_of
-from reconciler.source import by_key, too_young
+from reconciler.source import by_key, due_in, too_young
 from reconciler.sql import read_clock, reading, where
 from reconciler.status import Standing
+from reconciler.units import place_of
 
-LIMIT: Final = 10_000
-"""Rows that are counted, unless the caller says otherwise."""
-ROWS: Final = 10
-"""Rows that are shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One of the first rows."""
-
-    key: tuple[Any, ...]
-    args: tuple[Any, ...]
-    told: bool | None
-    """None where Redis did not answer."""
-    delay: float
-    """Seconds after which its job would become due if it were told now."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values, whatever the types of its key."""
-        return {
-            "key": [str(each) for each in self.key],
-            "args": [str(each) for each in self.args],
-            "told": self.told,
-            "delay": round(self.delay, 3),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """How many; `at_least` when counting ended at its limit."""
-
-    rows: int
-    at_least: bool
-
-    def __str__(self) -> str:
-        return f"{'at least ' if self.at_least else ''}{self.rows:,}"
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a pass of one reconciler would do. None stands for what could not be asked; `errors` say why."""
-
-    reconciler: str
-    job: str
-    queue: str
-    database: str
-    every: float
-    jitter: float
-    min_age: float
-    page: Explained | None = None
-    check: Explained | None = None
-    """The statement that looks at one row by its key, explained with the first key."""
-    check_sql: str = ""
-    pending: Count | None = None
-    told: int | None = None
-    """Of the rows counted."""
-    invalid: int = 0
-    """Of the rows counted: those whose arguments cannot travel."""
-    young: Count | None = None
-    rows: list[Shown] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
-    errors: list[Exception] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        return {
-            "reconciler": self.reconciler,
-            "job": self.job,
-            "queue": self.queue,
-            "database": self.database,
-            "every": self.every,
-            "jitter": self.jitter,
-            "min_age": self.min_age,
-            "pending": self.pending and self.pending.rows,
-            "at_least": bool(self.pending and self.pending.at_least),
-            "told": self.told,
-            "invalid": self.invalid,
-            "too_young": self.young and self.young.rows,
-            "rows": [each.as_json() for each in self.rows],
-            "page": self.page and self.page.as_json(),
-            "check": self.check.as_json() if self.check else {"sql": self.check_sql},
-            "findings": self.findings,
-            "errors": [str(each) for each in self.errors],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a plan asks, and how much of it."""
-
-    engines: Engines
-    seam: Passes | None
-    """None: Redis does not answer, so nothing is known of who is told."""
-    limit: int = LIMIT
-    rows: int = ROWS
-    gone: Mapping[str, Exception] = field(default_factory=dict)
-    """The databases that do not answer: name → why."""
+__all__ = ["LIMIT", "ROWS", "Count", "Means", "Plan", "Shown", "lease_of", "plan"]
 
 
 def plan(definition: Definition, means: Means) -> Plan:
@@ -135,9 +43,11 @@ def plan(definition: Definition, means: Means) -> Plan:
         every=definition.every,
         jitter=definition.jitter,
         min_age=definition.min_age,
+        shard=definition.shard,
+        shadow=definition.shadow,
     )
-    if definition.database in means.gone:
-        made.errors.append(means.gone[definition.database])
+    if place_of(definition) in means.gone:
+        made.errors.append(means.gone[place_of(definition)])
         return made
     try:
         _Planner(definition, means, made).look()
@@ -159,11 +69,14 @@ class _Planner:
         self.definition = definition
         self.means = means
         self.made = made
-        self.engine: Engine = means.engines.engine(definition.database)
-        made.database = f"{definition.database} ({where(self.engine)})"
+        self.engine: Engine = means.engines.of(definition)
+        made.database = f"{place_of(definition)} ({where(self.engine)})"
         self.now = read_clock(self.engine)
         told = None if means.seam is None else means.seam.glance
         self.source = source_of(definition, self.engine, self.now, told=told)
+        self.shares = None if definition.fair is None else Shares(definition.shape, definition.fair)
+        self.left_out: Counter[str] = Counter()
+        self.tenants: set[Any] = set()
 
     def look(self) -> None:
         timeout = self.definition.statement_timeout
@@ -172,19 +85,33 @@ class _Planner:
         self._advise(self.made.page)
         key = self._count()
         self._check(key)
-        self.made.young = self._young()
+        self.made.young = self._number(
+            too_young(self.definition, self.now, self.engine.dialect.name)
+        )
+        self.made.ahead = self._number(self._not_due())
+        self._gate()
+
+    def _gate(self) -> None:
+        """Say how many rows a pass would find room for now."""
+        if self.means.seam is not None and not self._redis_failed():
+            room, reason = Gates(self.means.seam).room(self.definition)
+            self.made.room, self.made.gate = room, reason if room is not None else ""
 
     def _count(self) -> tuple[Any, ...] | None:
         """Count the pending rows and those of them that are told; returns the key of the first row."""
-        counted, told, key = 0, 0, None
+        counted, told, new, key = 0, 0, 0, None
         for page in self._pages():
             kept = page[: self.means.limit - counted]
             counted += len(kept)
             if key is None and kept:
                 key = key_of(self.definition, kept[0])
-            told += self._told(kept)
+            of_page = self._told(kept)
+            told, new = told + of_page[0], new + of_page[1]
             self.made.pending = Count(counted, len(kept) < len(page))
-        self.made.told = None if self.means.seam is None or self._redis_failed() else told
+        known = self.means.seam is not None and not self._redis_failed()
+        self.made.told, self.made.new = (told, new) if known else (None, None)
+        self.made.left_out = dict(self.left_out)
+        self.made.tenants = None if self.definition.shape.tenant_at is None else len(self.tenants)
         return key
 
     def _pages(self) -> Iterator[Sequence[Any]]:
@@ -198,29 +125,61 @@ class _Planner:
                 return
             after, left = self.source.position(page[-1]), left - size
 
-    def _told(self, page: Sequence[Any]) -> int:
-        """Return how many rows of a page are told; the first ones of all are kept to be shown."""
+    def _told(self, page: Sequence[Any]) -> tuple[int, int]:
+        """Return how many rows of a page are told, and how many a pass would tell; the first of all are kept to be shown."""
         found, invalid = batch(self.definition, page)
         self.made.invalid += len(invalid)
+        at = self.definition.shape.tenant_at
+        if at is not None:
+            self.tenants.update(row[at] for row in found.rows)
         answers: Sequence[bool | None] = [None] * len(found)
         if self.means.seam is not None and found and not self._redis_failed():
             try:
                 answers = self.means.seam.glance(found.digests, found.tags)
             except StoreError as error:
                 self.made.errors.append(error)
-        self._show(found, answers)
-        return sum(1 for each in answers if each)
+        due = [due_in(self.definition.shape, row, self.now) for row in found.rows]
+        reasons = self._reasons(found, due)
+        self.left_out.update(filter(None, reasons))
+        self._show(found, answers, reasons, due)
+        free = sum(not one and not why for one, why in zip(answers, reasons, strict=True))
+        return sum(map(bool, answers)), free
 
-    def _show(self, found: Batch, told: Sequence[bool | None]) -> None:
+    def _reasons(self, found: Batch, due: Sequence[float | None]) -> list[str]:
+        """Return for each row why a pass leaves it out, as `choice` does; empty for those that it may tell."""
+        reasons = [""] * len(found)
+        if self.means.states is not None and found:
+            held = self.means.states.glance(self.definition, found.digests, found.tags)
+            reasons = ["" if each is None else each.code.value for each in held]
+        reasons = [
+            why or (LATE if each is None else "") for why, each in zip(reasons, due, strict=True)
+        ]
+        if self.shares is not None:
+            free = [at for at, why in enumerate(reasons) if not why]
+            admitted = {free[at] for at in self.shares.admit([found.rows[at] for at in free])}
+            for at in free:
+                reasons[at] = "" if at in admitted else OVER_SHARE
+        return reasons
+
+    def _show(
+        self,
+        found: Batch,
+        told: Sequence[bool | None],
+        reasons: Sequence[str],
+        due: Sequence[float | None],
+    ) -> None:
         count = self.means.rows - len(self.made.rows)
         if count <= 0 or not found:
             return
-        window = self.definition.jitter
-        delays = [0.0] * count
-        if window:
-            delays = jitter.delays(found.digests[:count], window, self.now)
-        for row, each, answer, delay in zip(found.rows, found.args, told, delays, strict=False):
-            self.made.rows.append(Shown(key_of(self.definition, row), each, answer, delay))
+        waits = [each or 0.0 for each in due[:count]]
+        if self.definition.jitter:
+            window, digests = self.definition.jitter, found.digests[:count]
+            timed = None if self.definition.shape.run_at is None else waits
+            waits = jitter.delays(digests, window, self.now, timed)
+        pairs = zip(found.rows, found.args, told, waits, reasons, strict=False)
+        for row, each, answer, wait, why in pairs:
+            key = key_of(self.definition, row)
+            self.made.rows.append(Shown(key, each, answer, wait, why))
 
     def _check(self, key: tuple[Any, ...] | None) -> None:
         if self.definition.shape.slots is not None:
@@ -243,8 +202,17 @@ class _Planner:
             if finding not in self.made.findings:
                 self.made.findings.append(finding)
 
-    def _young(self) -> Count:
-        rows = too_young(self.definition, self.now, self.engine.dialect.name)
+    def _not_due(self) -> Select[Any] | None:
+        """Return the rows that are due further ahead than passes look."""
+        run_at = self.definition.shape.run_at
+        if run_at is None:
+            return None
+        dialect = self.engine.dialect.name
+        last = moment(run_at.column, self.now + run_at.horizon, dialect)
+        return self.definition.shape.statement.where(run_at.column > last)
+
+    def _number(self, rows: Select[Any] | None) -> Count:
+        """Return how many rows a statement has, up to the limit."""
         if rows is None:
             return Count(0, at_least=False)
         most = self.means.limit
@@ -257,11 +225,11 @@ class _Planner:
         return any(isinstance(each, StoreError) for each in self.made.errors)
 
 
-def lease_of(name: str, standings: Sequence[Standing] | None) -> dict[str, Any] | None:
+def lease_of(unit: str, standings: Sequence[Standing] | None) -> dict[str, Any] | None:
     """Return who holds the lease of a reconciler, as JSON values; None when that could not be asked."""
     if standings is None:
         return None
-    found = next((each for each in standings if each.reconciler == name), None)
+    found = next((each for each in standings if each.unit == unit), None)
     if found is None:
         return {"holder": None, "term": 0, "expires_in": None}
     return {"holder": found.holder, "term": found.term, "expires_in": found.expires_in}

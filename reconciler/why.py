@@ -98,6 +98,7 @@ _RULES: Final[tuple[Callable[[Known], Found | None], ...]] = (
     turn.shadow,
     turn.no_process,
     turn.pass_failed,
+    turn.over_share,
     turn.lost,
     job.dead_before,
 )

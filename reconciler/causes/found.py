@@ -33,6 +33,7 @@ class Reason(StrEnum):
     SHADOW = "shadow"  # passes of its reconciler tell nothing
     NO_PROCESS = "deposed"  # nobody runs its reconciler
     PASS_FAILED = "pass-failed"
+    OVER_SHARE = "over-share"  # its tenant has more rows than a pass tells of one
     LOST = "lost"  # nobody has told it, and the next pass will
     UNKNOWN = "unknown"  # who could say so does not answer
 

@@ -15,25 +15,11 @@ def gated(known: Known) -> Found | None:
     """Passes wait: by the marks now, or the last one ended so."""
     if known.told:
         return None
-    last, now = known.last, _pressure(known)
+    last, now = known.last, known.gate
     if last is not None and last.outcome == Outcome.GATED:
         before = f"the last pass ended so {span(_since(known, last))} ago: {last.reason}"
         now = f"{now}; {before}" if now else before
     return Found(Reason.GATED, f"back-pressure: {now}", next_pass(known)) if now else None
-
-
-def _pressure(known: Known) -> str:
-    """Return why a pass would wait now; empty when it would not."""
-    marks, seen = known.definition.backpressure, known.pressure
-    if known.unhealthy:
-        return known.unhealthy
-    if seen is None:
-        return ""
-    if seen.memory >= marks.memory:
-        return f"Redis is {seen.memory:.0%} full, and passes wait from {marks.memory:.0%} on"
-    if marks.high is not None and seen.depth >= marks.high:
-        return f"{seen.depth:,} jobs wait, and passes wait from {marks.high:,} on until there are {marks.resume:,}"
-    return ""
 
 
 def shadow(known: Known) -> Found | None:
@@ -62,6 +48,15 @@ def pass_failed(known: Known) -> Found | None:
         return None
     text = f"the last pass of {known.definition.unit} failed {span(_since(known, last))} ago: {last.reason}"
     return Found(Reason.PASS_FAILED, text, next_pass(known))
+
+
+def over_share(known: Known) -> Found | None:
+    """Others of its tenant come before it, as many as a pass tells of one."""
+    fair, rank = known.definition.fair, known.row.rank if known.row is not None else None
+    if fair is None or rank is None or known.told or rank <= fair.per_tenant:
+        return None
+    text = f"it is number {rank:,} among the pending rows of its tenant, and a pass tells {fair.per_tenant:,} of one"
+    return Found(Reason.OVER_SHARE, text, details={"rank": rank})
 
 
 def unknown(known: Known) -> Found | None:

@@ -18,6 +18,7 @@ COMMANDS: Final[Commands] = {
     "plan": ("plan", "Say what passes would do. Writes nothing."),
     "quarantine": ("quarantine", "List, release and quarantine rows whose jobs do not end well."),
     "run": ("work", "Run the reconcilers of APP until TERM."),
+    "shadow": ("shadow", "Say what reconcilers in shadow would have told."),
     "status": ("look", "Show every reconciler: who runs it, how its last pass ended."),
     "upgrade": ("work", "Make our tables, or move them on to this release."),
     "why": ("why", "Say why a row has not run, and when it will. Writes nothing."),

@@ -17,8 +17,10 @@ from reconciler.errors import SqlUnavailable
 from reconciler.explain import Explained
 from reconciler.plan import LIMIT, ROWS, Means, Plan, lease_of
 from reconciler.plan import plan as make
+from reconciler.quarantine import RowStates
 from reconciler.registry import find
 from reconciler.status import Standing, standings
+from reconciler.units import units
 
 Lease = dict[str, Any] | None
 
@@ -32,8 +34,11 @@ Lease = dict[str, Any] | None
 @click.option(
     "--rows", type=click.IntRange(0), default=ROWS, help="Show so many of the first rows."
 )
+@click.option("--shard", metavar="SHARD", help="Of this shard alone.")
 @base.as_json
-def plan(names: Sequence[str], app: str | None, *, as_json: bool, **given: Any) -> NoReturn:
+def plan(
+    names: Sequence[str], app: str | None, shard: str | None, *, as_json: bool, **given: Any
+) -> NoReturn:
     """Say what a pass of each RECONCILER (all by default) would do: SQL, its plan, how many rows, which are told.
 
     Nothing is written anywhere. Exit code 1 when a big table would be read whole.
@@ -42,19 +47,29 @@ def plan(names: Sequence[str], app: str | None, *, as_json: bool, **given: Any) 
         app=app, database_url=given["database_url"], redis_url=given["redis_url"]
     )
     everything = base.reconcilers(settings, "plan NAME --app")
-    wanted = [find(name) for name in names] or list(everything)
+    named = [find(name) for name in names] or list(everything)
     settings = base.with_redis()
     engines = base.engines(settings)
+    wanted = [each for each in units(named, engines) if shard in (None, each.shard)]
+    if not wanted:
+        raise click.UsageError(
+            f"none of these has a shard {shard!r}: {', '.join(each.name for each in named)}"
+        )
     redis: Asked[Any] = Asked(lambda: base.seam().glance([]) and None)
     home: Asked[list[Standing]] = Asked(lambda: standings(engines.home()))
     gone = base.reach(engines, wanted)
     redis.answer(StoreUnavailable, "Redis")
     stood = home.answer(SqlUnavailable, f"database {HOME!r}")
     means = Means(
-        engines, None if redis.error else base.seam(), given["limit"], given["rows"], gone
+        engines,
+        None if redis.error else base.seam(),
+        given["limit"],
+        given["rows"],
+        gone,
+        None if home.error else RowStates(engines.home(), base.seam(), settings.release or ""),
     )
     plans = [make(each, means) for each in wanted]
-    leases = {each.reconciler: lease_of(each.reconciler, stood) for each in plans}
+    leases = {each.unit: lease_of(each.unit, stood) for each in plans}
     _print(plans, leases, [each for each in (redis.error, home.error) if each], as_json=as_json)
     base.leave(_code(plans, [home.error, redis.error]))
 
@@ -78,32 +93,33 @@ def _print(
     as_json: bool,
 ) -> None:
     if as_json:
-        shown = [{**each.as_json(), "lease": leases[each.reconciler]} for each in plans]
+        shown = [{**each.as_json(), "lease": leases[each.unit]} for each in plans]
         click.echo(json.dumps({"plans": shown, "errors": [str(each) for each in errors]}, indent=2))
         return
     for each in plans:
-        _show(each, leases[each.reconciler])
+        _show(each, leases[each.unit])
     for error in errors:
         click.echo(f"reconciler: {error}", err=True)
 
 
 def _show(plan: Plan, lease: Lease) -> None:
-    click.secho(
-        f"{plan.reconciler}: {plan.job} on {plan.queue}, rows of {plan.database}", bold=True
-    )
+    click.secho(f"{plan.unit}: {plan.job} on {plan.queue}, rows of {plan.database}", bold=True)
     waits = f"every {plan.every:g} s, jitter {plan.jitter:g} s, min_age {plan.min_age:g} s"
     _line("when", f"{waits}; lease {_holder(lease)}")
     _line("pending", _counted(plan))
+    if plan.new is not None:
+        _line("told", _would_tell(plan))
     for row in plan.rows:
         told = {True: "told", False: "not told", None: "told or not: unknown"}[row.told]
         due = f", would be due in {row.delay:.1f} s" if row.delay and not row.told else ""
-        _line("row", f"{', '.join(map(str, row.key))}: {told}{due}")
+        why = f", {row.left_out}" if row.left_out else ""
+        _line("row", f"{', '.join(map(str, row.key))}: {told}{why or due}")
     _statement("page", plan.page, "")
     _statement("check", plan.check, plan.check_sql)
     for finding in plan.findings:
         click.secho(f"  {'finding':8} {finding}", fg="yellow")
     for error in plan.errors:
-        click.echo(f"reconciler: {plan.reconciler}: {error}", err=True)
+        click.echo(f"reconciler: {plan.unit}: {error}", err=True)
 
 
 def _line(head: str, text: str) -> None:
@@ -125,9 +141,23 @@ def _counted(plan: Plan) -> str:
     parts = [f"{plan.pending} rows, {told}"]
     if plan.young is not None and plan.young.rows:
         parts.append(f"{plan.young} more too young")
+    if plan.ahead is not None and plan.ahead.rows:
+        parts.append(f"{plan.ahead} more due too far ahead")
+    parts += [f"{count:,} {why.replace('_', ' ')}" for why, count in sorted(plan.left_out.items())]
+    if plan.tenants is not None:
+        parts.append(f"of {plan.tenants:,} tenants")
     if plan.invalid:
         parts.append(f"{plan.invalid:,} with arguments that cannot travel")
     return ", ".join(parts)
+
+
+def _would_tell(plan: Plan) -> str:
+    if plan.shadow:
+        return f"none: it is in shadow, and would count {plan.new:,}"
+    text = f"a pass would tell {plan.new:,}"
+    if plan.room is not None and plan.new is not None and plan.room < plan.new:
+        text += f", and there is room for {plan.room:,}: {plan.gate}"
+    return text
 
 
 def _holder(lease: Lease) -> str:

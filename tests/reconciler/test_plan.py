@@ -9,9 +9,14 @@ from sqlalchemy import Engine, func, inspect, select, text
 from qik_core.embedded import Embedded
 from qik_core.passes import Passes
 from qik_core.store import Store
+from reconciler import Backpressure, Fair, Quarantine
 from reconciler.engines import Engines
 from reconciler.passes import Pass, Tools
 from reconciler.plan import Means, lease_of, plan
+from reconciler.quarantine import RowStates
+from reconciler.units import units
+from tests.reconciler.ends import end
+from tests.reconciler.sharded import shard, sharded
 from tests.reconciler.shop import Base, Item, fill, items
 
 PENDING = select(Item.id).where(Item.state == "pending")
@@ -160,6 +165,86 @@ def test_the_sql_of_page_and_check_has_its_values(means: Means, home: Engine) ->
     assert with_row.check.plan
 
 
+def test_rows_that_are_held_back_are_told_by_why_and_are_not_counted_as_new(
+    engines: Engines, home: Engine, seam: Passes, raw: Any
+) -> None:
+    fill(home, range(1, 6))
+    definition = items(PENDING, quarantine=Quarantine(after=2))
+    for key, times in ((1, 1), (2, 2)):
+        for _ in range(times):
+            end(raw, definition, (key,))
+    states = RowStates(home, seam)
+    states.drain()
+    before = redis_now(raw), sql_now(home)
+
+    made = plan(definition, Means(engines, seam, states=states))
+
+    assert (redis_now(raw), sql_now(home)) == before
+    assert (made.left_out, made.new) == ({"waiting": 1, "quarantined": 1}, 3)
+    assert [each.left_out for each in made.rows] == ["waiting", "quarantined", "", "", ""]
+
+
+def test_rows_that_are_late_or_due_too_far_ahead_are_counted_apart(
+    means: Means, home: Engine
+) -> None:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    fill(home, [1], since=now - timedelta(hours=2))
+    fill(home, [2], since=now + timedelta(seconds=300))
+    fill(home, [3, 4], since=now + timedelta(hours=2))
+    definition = items(PENDING, run_at=Item.since, horizon=600, late="skip", grace=600)
+
+    made = plan(definition, means)
+
+    assert (made.left_out, made.new, str(made.ahead)) == ({"late": 1}, 1, "2")
+    assert [each.key for each in made.rows if not each.left_out] == [(2,)]
+    assert all(290 < each.delay <= 300 for each in made.rows if not each.left_out)
+
+
+def test_the_rows_of_tenants_are_shared_out_as_in_a_pass(
+    means: Means, home: Engine, tools: Tools
+) -> None:
+    fill(home, range(1, 6), note="big")
+    fill(home, [6], note="small")
+    definition = items(PENDING, tenant=Item.note, fair=Fair(per_tenant=2))
+
+    made = plan(definition, means)
+    report = Pass(definition, tools, 0, lambda: None).run()
+
+    assert (made.tenants, made.new) == (2, 3)
+    assert report.codes["enqueued"] == 3
+
+
+def test_back_pressure_is_said_with_the_room_that_is_left(
+    means: Means, home: Engine, tools: Tools
+) -> None:
+    fill(home, range(1, 6))
+    definition = items(PENDING, backpressure=Backpressure(high=3), batch_size=2)
+
+    before = plan(definition, means)
+    Pass(definition, tools, 0, lambda: None).run()
+    after = plan(definition, means)
+
+    assert (before.room, before.new) == (3, 5)
+    assert (after.room, after.new) == (0, 2)
+    assert "3 jobs wait on work" in after.gate
+
+
+def test_each_shard_has_a_plan_of_its_own(tmp_path: Any, home: Engine, seam: Passes) -> None:
+    urls = {name: shard(tmp_path, name, rows) for name, rows in (("north", 2), ("south", 3))}
+    definition, databases = sharded(lambda: urls), Engines({"default": home})
+
+    plans = {
+        each.unit: plan(each, Means(databases, seam)) for each in units([definition], databases)
+    }
+    databases.dispose()
+
+    assert {unit: str(each.pending) for unit, each in plans.items()} == {
+        "Items/north": "2",
+        "Items/south": "3",
+    }
+    assert [row.args for row in plans["Items/north"].rows] == [("north", 1), ("north", 2)]
+
+
 def test_without_redis_all_but_told_is_answered(
     means: Means, home: Engine, redis_server: Embedded
 ) -> None:
@@ -211,7 +296,9 @@ def test_a_plan_is_plain_json(means: Means, home: Engine) -> None:
     shown = plan(items(PENDING), means).as_json()
 
     assert (shown["pending"], shown["at_least"], shown["told"]) == (1, False, 0)
-    assert shown["rows"] == [{"key": ["1"], "args": ["1"], "told": False, "delay": 0.0}]
+    row = {"key": ["1"], "args": ["1"], "told": False, "delay": 0.0, "left_out": ""}
+    assert shown["rows"] == [row]
+    assert (shown["would_tell"], shown["left_out"], shown["gate"]) == (1, {}, "")
     assert shown["page"]["plan"]
 
 

@@ -16,7 +16,7 @@ from qik_core.embedded import Embedded
 from qik_core.passes import Passes
 from qik_core.store.exchange import Kind
 from qik_core.store.records import Records
-from reconciler import Backpressure, Occurrences, Quarantine, derive
+from reconciler import Backpressure, Fair, Occurrences, Quarantine, derive
 from reconciler.causes.found import Reason
 from reconciler.definition import Definition
 from reconciler.engines import Engines
@@ -469,6 +469,21 @@ def test_a_pass_that_failed(ask: Ask, home: Engine, led: Callable[[Definition], 
 
     assert answer.cause.reason is Reason.PASS_FAILED
     assert "no such column: total" in answer.cause.text
+
+
+def test_a_row_of_a_tenant_that_has_more_than_its_share(
+    ask: Ask, home: Engine, tools: Tools, led: Callable[[Definition], None]
+) -> None:
+    fill(home, range(1, 6), note="big")
+    definition = items(PENDING, tenant=Item.note, fair=Fair(per_tenant=2))
+    run(definition, tools)
+    led(definition)
+
+    answer = ask(definition, 5)
+
+    assert ask(definition, 2).cause.reason is Reason.QUEUED
+    assert answer.cause.reason is Reason.OVER_SHARE
+    assert "number 5" in answer.cause.text
 
 
 def test_a_row_whose_job_was_lost_and_when_it_is_told(
