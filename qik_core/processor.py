@@ -130,6 +130,8 @@ class Processor:
         asked = ask_for(run.definition, run.payload, run.args)
         if self.checks.before(seam, asked, run.job.field) is Standing.GONE:
             return ends.gone(run.job, run.payload, "stale", level=logging.INFO)
+        if run.context.cancelled:  # while the question was under way
+            return ends.gone(run.job, run.payload, "cancelled")
         outcome = self._perform(run)
         if not ends.ended_well(outcome):
             return outcome

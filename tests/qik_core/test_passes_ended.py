@@ -222,6 +222,17 @@ def test_a_roll_that_found_nothing_leaves_nothing(rig: Rig, passes: Passes) -> N
     assert passes.orphans([]) == []
 
 
+def test_a_roll_ends_though_what_it_found_cannot_be_kept(rig: Rig, passes: Passes) -> None:
+    rig.raw.set("qik:orphans", "somebody else's")
+    before = passes.look()
+    lose(rig, passes, 1, 2)
+    rig.push(3)
+
+    assert passes.look().loss == before.loss
+    assert rig.locks() == 1
+    assert int(rig.raw.hget("qik:counts", "lock_without_job")) == 2
+
+
 def test_orphans_are_read_when_redis_is_full_and_an_outage_is_an_error(
     rig: Rig, passes: Passes
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qik_core import Job, registry
+from qik_core.context import Context
 from qik_core.errors import QikError
 from qik_core.outcomes import Discard, RequeueAfter, RetryIn, Terminal
 from qik_core.payload import Payload
@@ -86,6 +87,22 @@ def test_a_row_is_asked_for_by_the_name_of_its_class_and_by_converted_arguments(
     process(fetched(**{"class": "Old", "qik": LOCK}), rows=table)
 
     assert seen == [("Acts", (7, "x"), LOCK[:22])]
+
+
+def test_a_run_that_is_not_wanted_any_more_when_its_row_was_asked_for_does_not_begin() -> None:
+    ran: list[int] = []
+    job_that(lambda _, n: ran.append(n))
+    table = Table(7)
+    contexts: list[Context] = []
+    ask = table.look
+
+    def look(asked: Any, /) -> Any:
+        contexts[0].cancel()
+        return ask(asked)
+
+    table.look = look  # type: ignore[method-assign]
+    gone(process(fetched(), rows=table, entered=contexts.append), "cancelled")
+    assert (ran, table.held) == ([], [])
 
 
 # --- after -----------------------------------------------------------------------------

@@ -23,12 +23,12 @@ for key, how in pairs(waiting) do
   if redis.call("EXISTS", K.recovering .. key:sub(#K.working + 1)) == 1 then return -1 end
 end
 local left = redis.call("HLEN", K.unique .. E.prev) - 1
-if left > 0 and left <= 500000 then -- what is left in it: a pass that tells one of these rows again may ask why
-  local aside = K.orphans .. ":" .. E.gen
-  redis.call("RENAME", K.unique .. E.prev, aside)
-  redis.call("EXPIRE", aside, 3600)
+-- What is left in it: a pass that tells one of these rows again may ask why. No number: that key has another type.
+local known = left > 0 and left <= 500000 and redis.pcall("ZADD", K.orphans, NOW + 3600, E.gen)
+if type(known) == "number" then
+  redis.call("RENAME", K.unique .. E.prev, K.orphans .. ":" .. E.gen)
+  redis.call("EXPIRE", K.orphans .. ":" .. E.gen, 3600)
   redis.call("ZREMRANGEBYSCORE", K.orphans, "-inf", STAMP)
-  redis.call("ZADD", K.orphans, NOW + 3600, E.gen)
   redis.call("EXPIRE", K.orphans, 3600)
 end
 redis.call("UNLINK", unpack(orphans))
