@@ -166,7 +166,7 @@ def test_the_pressure_says_how_full_the_server_is(rig: Rig, passes: Passes) -> N
 
 def test_the_age_of_a_job_of_ruby_is_read_too(rig: Rig, passes: Passes) -> None:
     at = int((time.time() - 90) * 1000)
-    rig.raw.lpush("queue:default", '{"class":"A","enqueued_at":%d,"args":[]}' % at)
+    rig.raw.lpush("queue:default", f'{{"class":"A","enqueued_at":{at},"args":[]}}')
 
     assert 89 < passes.pressure("default").latency < 95
 
