@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from threading import Lock, RLock
+from threading import Lock
 from time import monotonic
 from typing import Any, Final
 
@@ -37,7 +37,8 @@ FRESH: Final = 1.0
 """Seconds for which what was read of a class is used: a pass of many pages does not ask for each."""
 AT_ONCE: Final = 1_000
 """States of a class that are kept in memory while they are fresh; of more, those of each page are read."""
-_ROUNDS: Final = 20
+_MOST: Final = 10_000
+"""Records that one call takes over, about: a pass waits for it."""
 _PATIENCE: Final = 5.0
 _SHARE: Final = 20.0
 """Counting takes a twentieth of the time at most."""
@@ -63,7 +64,7 @@ class _Kept:
     """What was read of a class, and when, in monotonic seconds."""
 
     at: float
-    states: Mapping[str, Left]
+    states: Mapping[bytes, Left]
 
 
 class RowStates:
@@ -86,7 +87,7 @@ class RowStates:
         self._release = release
         self._now = now
         self._draining = Lock()
-        self._lock = RLock()
+        self._lock = Lock()
         self._counts: tuple[float, Mapping[str, Mapping[Hold, int]]] | None = None
         self._kept: dict[str, _Kept] = {}
         self._cursors: dict[tuple[str, str], str] = {}
@@ -101,15 +102,14 @@ class RowStates:
         """
         if not self._draining.acquire(timeout=_PATIENCE):
             return 0  # another thread has a lot to take over
+        total = 0
         try:
-            total = 0
-            for _ in range(_ROUNDS):
-                if not self._seam.ended(1):
-                    break
+            while self._seam.ended(1) and total < _MOST:
                 total += self._some()
         finally:
             self._draining.release()
-            self._forget_read()
+            if total:
+                self._forget_read()
         return total
 
     def _some(self) -> int:
@@ -173,10 +173,10 @@ class RowStates:
         self, definition: Definition, digests: Sequence[bytes], tags: Sequence[str] | None = None
     ) -> list[Held | None]:
         """Say for each key why its row is left out, None for those that may be told; frees what is to be freed."""
-        states, verdicts = self._judged(definition, digests, tags)
+        judged = self._judged(definition, digests, tags)
         changed = [
-            (states[at][0], verdict.change)
-            for at, verdict in verdicts.items()
+            (state, verdict.change)
+            for state, verdict in judged.values()
             if verdict.change is not None
         ]
         if changed:
@@ -184,21 +184,18 @@ class RowStates:
             again(lambda: self.memory.judged(before, changes, definition.shard))
             self._say(definition, changed)
             self._forget_read(definition.facts.name)
-        return _held(digests, states, verdicts)
+        return _held(len(digests), judged)
 
     def glance(
         self, definition: Definition, digests: Sequence[bytes], tags: Sequence[str] | None = None
     ) -> list[Held | None]:
         """Say the same as `filter`, and change nothing."""
-        return _held(digests, *self._judged(definition, digests, tags))
+        return _held(len(digests), self._judged(definition, digests, tags))
 
     def reasons(self, definition: Definition, digests: Sequence[bytes]) -> list[Reason | None]:
         """Say for each key how its job ended last, None for rows of which nothing is remembered."""
         found, _ = self._of(definition, digests)
-        return [
-            None if (state := found.get(each.decode())) is None else state[0].reason
-            for each in digests
-        ]
+        return [found[each][0].reason if each in found else None for each in digests]
 
     def counts(self, definition: Definition) -> dict[str, int]:
         """Return how many rows of a reconciler are `waiting` and `quarantined`."""
@@ -242,27 +239,26 @@ class RowStates:
 
     def _judged(
         self, definition: Definition, digests: Sequence[bytes], tags: Sequence[str] | None
-    ) -> tuple[Mapping[str, Left], dict[str, Verdict]]:
+    ) -> dict[int, tuple[State, Verdict]]:
+        """Return what is remembered of these rows, and what follows for a pass: by their places."""
         states, elapsed = self._of(definition, digests)
-        verdicts: dict[str, Verdict] = {}
         if not states:
-            return states, verdicts
+            return {}
         quarantined = self._all().get(definition.facts.name, {}).get(Hold.QUARANTINED, 0)
-        for at, digest in enumerate(digests):
-            if (known := states.get(digest.decode())) is None:
-                continue
-            state, left = known
+        judged = {}
+        for at in [at for at, digest in enumerate(digests) if digest in states]:
+            state, left = states[digests[at]]
             tag = None if tags is None else tags[at]
             seen = Seen(tag, self._release, left <= elapsed, quarantined)
             verdict = judge(state, seen, definition.quarantine)
             if verdict.change is None and state.shard != definition.shard:
                 verdict = replace(verdict, change=Change(state))  # the first pass that knows it
-            verdicts[state.digest] = verdict
-        return states, verdicts
+            judged[at] = state, verdict
+        return judged
 
     def _of(
         self, definition: Definition, digests: Sequence[bytes]
-    ) -> tuple[Mapping[str, Left], float]:
+    ) -> tuple[Mapping[bytes, Left], float]:
         """Return the states among these keys at least, and how many seconds ago they were read."""
         name = definition.facts.name
         known = sum(self._all().get(name, {}).values())
@@ -271,24 +267,22 @@ class RowStates:
         if known > AT_ONCE:
             found = self.memory.of_keys(name, [each.decode() for each in digests])
             return _by_digest(found), 0.0
-        with self._lock:
-            kept = self._kept.get(name)
-            if kept is None or self._now() - kept.at >= FRESH:
-                at = self._now()
-                kept = self._kept[name] = _Kept(at, _by_digest(self.memory.of_class(name)))
-            return kept.states, self._now() - kept.at
+        kept, now = self._kept.get(name), self._now()
+        if kept is None or now - kept.at >= FRESH:
+            kept = self._kept[name] = _Kept(now, _by_digest(self.memory.of_class(name)))
+        return kept.states, self._now() - kept.at
 
     def _all(self) -> Mapping[str, Mapping[Hold, int]]:
         """Return the classes that have states, and how many: asked once a second at most, for all reconcilers together."""
+        known, began = self._counts, self._now()
+        if known is not None and began < known[0]:
+            return known[1]
+        counts = self.memory.counts()
+        self._counts = began + max(FRESH, _SHARE * (self._now() - began)), counts
         with self._lock:
-            if self._counts is None or self._now() >= self._counts[0]:
-                began = self._now()
-                counts = self.memory.counts()
-                self._counts = began + max(FRESH, _SHARE * (self._now() - began)), counts
-                self._kept = {
-                    name: each for name, each in self._kept.items() if name in self._counts[1]
-                }
-            return self._counts[1]
+            for name in set(self._kept) - set(counts):
+                del self._kept[name]
+        return counts
 
     def _forget_read(self, name: str | None = None) -> None:
         with self._lock:
@@ -305,7 +299,7 @@ class RowStates:
             for before, change in changed
         )
         if freed:
-            extra = {"reconciler": definition.name, "rows": freed, "release": self._release or "-"}
+            extra = {"reconciler": definition.unit, "rows": freed, "release": self._release or "-"}
             log.info("quarantined rows get another chance", extra=extra)
 
 
@@ -330,23 +324,16 @@ def written(args: Sequence[Any]) -> str:
     return json.dumps(list(args))
 
 
-def _held(
-    digests: Sequence[bytes], states: Mapping[str, Left], verdicts: Mapping[str, Verdict]
-) -> list[Held | None]:
-    if not verdicts:
-        return [None] * len(digests)
-    held: list[Held | None] = []
-    for digest in digests:
-        verdict = verdicts.get(digest.decode())
-        if verdict is None or verdict.hold is None:
-            held.append(None)
-        else:
-            held.append(Held(verdict.hold, states[digest.decode()][0].reason))
+def _held(count: int, judged: Mapping[int, tuple[State, Verdict]]) -> list[Held | None]:
+    held: list[Held | None] = [None] * count
+    for at, (state, verdict) in judged.items():
+        if verdict.hold is not None:
+            held[at] = Held(verdict.hold, state.reason)
     return held
 
 
-def _by_digest(found: Sequence[Left]) -> dict[str, Left]:
-    return {state.digest: (state, left) for state, left in found}
+def _by_digest(found: Sequence[Left]) -> dict[bytes, Left]:
+    return {state.digest.encode(): (state, left) for state, left in found}
 
 
 def _name(record: Ended) -> str:
