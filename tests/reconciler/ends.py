@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+from sqlalchemy import Engine, select
+
 from qik_core.store.ended import ANY_VERSION, EndedKind, note
 from reconciler.definition import Definition
+from reconciler.tables import row_state
 
 _moments: Iterator[int] = count(1_700_000_000)
 
@@ -56,6 +59,19 @@ def push(
         b" "
     )
     raw.lpush("qik:ended", b"%s %d.000000 %s %s" % (told, at, version.encode(), rest))
+
+
+def stored(home: Engine) -> dict[str, Any]:
+    """Return all that is remembered, by key."""
+    with home.connect() as connection:
+        rows = connection.execute(select(row_state).where(row_state.c.job_class != "#"))
+        return {row.key: row for row in rows}
+
+
+def digests(definition: Definition, *ids: int) -> list[bytes]:
+    """Return the keys of items."""
+    found: list[bytes] = definition.job.definition.digests([(each,) for each in ids])
+    return found
 
 
 class Clock:
