@@ -209,11 +209,21 @@ def immediate(connection: Connection) -> Connection:
     """
     ready = connection.execution_options(isolation_level="AUTOCOMMIT")
     event.listen(ready, "begin", _begin_immediate)
+    event.listen(ready, "before_cursor_execute", _begun_already, retval=True)
     return ready
 
 
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begun_already(
+    connection: Connection, _cursor: object, statement: str, parameters: Any, *_: object
+) -> tuple[str, Any]:
+    """Leave out the BEGIN of an application whose engine follows SQLAlchemy's recipe for SQLite: ours comes first."""
+    raw: Any = connection.connection.driver_connection
+    begun = statement[:5].upper() == "BEGIN" and raw.in_transaction
+    return "SELECT 1" if begun else statement, parameters
 
 
 @contextmanager

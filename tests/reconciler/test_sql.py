@@ -4,12 +4,12 @@ import threading
 import time
 
 import pytest
-from sqlalchemy import Engine, create_engine, exc, insert, select, text
+from sqlalchemy import Engine, create_engine, event, exc, insert, select, text
 
-from reconciler import sql
+from reconciler import migrate, sql
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated, SqlUnavailable, StatementTimeout
-from tests.reconciler.shop import Item
+from tests.reconciler.shop import Base, Item
 from tests.waiting import eventually
 
 FOREVER = {
@@ -135,6 +135,30 @@ def test_writers_of_sqlite_wait_for_each_other_instead_of_failing(sqlite_url: st
     with sql.reading(engine, 1.0) as connection:
         assert connection.execute(text("SELECT n FROM counter")).scalar_one() == 100
     assert errors == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE"])
+def test_an_engine_of_an_application_that_begins_transactions_of_sqlite_itself_is_written_to(
+    sqlite_url: str, begin: str
+) -> None:
+    """As SQLAlchemy's documentation advises for savepoints."""
+    engine = create_engine(sqlite_url, pool_size=1, max_overflow=0)
+    event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    migrate.upgrade(engine)
+    Base.metadata.create_all(engine)
+
+    with sql.writing(engine) as connection:
+        connection.execute(insert(Item).values(id=1, state="kept"))
+    with pytest.raises(exc.IntegrityError), sql.writing(engine) as connection:
+        connection.execute(insert(Item), [{"id": 2, "state": "gone"}, {"id": 1, "state": "twice"}])
+    with engine.connect() as own, own.begin():
+        own.execute(insert(Item).values(id=3, state="rolled back"))
+        own.get_transaction().rollback()  # type: ignore[union-attr]
+
+    with sql.reading(engine, 5.0) as connection:
+        assert connection.execute(select(Item.id)).scalars().all() == [1]
     engine.dispose()
 
 

@@ -74,7 +74,7 @@ def test_scenario_09_hosts_whose_clocks_are_wrong_start_no_row_early_or_late(
         world.spawn("-q", "work", "-c", "5")
         world.reconcile()
     world.await_ready()
-    spread = 10.0 if size.full else 4.0
+    spread = 10.0 if size.full else 1.5
     origin, offset = read_clock(world.engine), monotonic()
     offset -= origin
     due = {each: origin + 1.0 + spread * each / size.rows for each in range(1, size.rows + 1)}

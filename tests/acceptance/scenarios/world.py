@@ -23,7 +23,6 @@ from sqlalchemy import func, insert, select, update
 
 from qik_core import Job, registry
 from reconciler import migrate, tables
-from reconciler.engines import Engines
 from tests.acceptance.scenarios import stage
 from tests.acceptance.scenarios.stage import Base, Effect, Item
 from tests.integration.shop import LEASE, Shop
@@ -112,9 +111,7 @@ class World(Shop):
         self.environment |= {"DATABASE_URL": database_url}
         self.engine = stage.connect(database_url)
         self.reconcilers: list[subprocess.Popen[bytes]] = []
-        ours = Engines({"default": database_url})
-        migrate.upgrade(ours.home())
-        ours.dispose()
+        migrate.upgrade(self.engine)
         Base.metadata.create_all(self.engine)
 
     @property
