@@ -119,7 +119,7 @@ def explain(
 def readable(
     statement: Select[Any] | ColumnElement[Any], dialect: Dialect, values: Mapping[str, Any]
 ) -> str:
-    """Return a statement, or a part of one, as text with its values in place; `:name` where one is not known, or has no literal form.
+    """Return a statement, or a part of one, as text with its values in place; `:name` where one has no literal form.
 
     It is for people. Nothing ever executes it.
     """

@@ -101,7 +101,7 @@ def orphan(known: Known) -> Found | None:
         return None
     text = (
         f"its lock says that job {seen.jid} is {seen.state}, and there is no such job: somebody deleted it by hand. "
-        "The next pass that sees it missing in the counts, or the hourly roll, collects the lock, and the pass after it tells the row"
+        "The next pass that misses it in the counts, or the hourly roll, collects the lock; the pass after that tells the row"
     )
     return Found(Reason.ORPHAN, text, details={"jid": seen.jid})
 

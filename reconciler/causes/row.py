@@ -99,7 +99,8 @@ def quarantined(known: Known) -> Found | None:
     """Its job ended badly too often."""
     if known.state is None or known.state.state != "quarantined":
         return None
-    text = f"it is quarantined: {_ends(known.state)}. {_RELEASE.format(known.definition.name, typed(known.definition, known.key))}"
+    release = _RELEASE.format(known.definition.name, typed(known.definition, known.key))
+    text = f"it is quarantined: {_ends(known.state)}. {release}"
     return Found(Reason.QUARANTINED, text, details=_of(known.state))
 
 

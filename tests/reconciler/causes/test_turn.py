@@ -1,0 +1,123 @@
+"""Each cause planted once, and named first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from reconciler import Backpressure, Fair
+from reconciler.causes.found import Reason
+from reconciler.definition import Definition
+from reconciler.passes import Tools
+from reconciler.report import Outcome
+from tests.reconciler.whys import PENDING, Ask, passed, run, utc
+from tests.reconciler.shop import Item, fill, items
+
+
+def test_back_pressure_now(
+    ask: Ask, home: Engine, tools: Tools, led: Callable[[Definition], None]
+) -> None:
+    fill(home, [1, 2, 3])
+    definition = items(PENDING, backpressure=Backpressure(high=2), batch_size=1)
+    assert run(definition, tools) is Outcome.GATED
+    led(definition)
+
+    answer = ask(definition, 3)
+
+    assert answer.cause.reason is Reason.GATED
+    assert "2 jobs" in answer.cause.text
+
+
+def test_a_hook_that_says_why_passes_should_wait(
+    ask: Ask, home: Engine, led: Callable[[Definition], None]
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING, backpressure=Backpressure(health=[lambda: "the bank is closed"]))
+    led(definition)
+
+    answer = ask(definition, 1)
+
+    assert answer.cause.reason is Reason.GATED
+    assert "the bank is closed" in answer.cause.text
+
+
+def test_a_last_pass_that_was_gated(
+    ask: Ask, home: Engine, led: Callable[[Definition], None]
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    passed(home, definition, "gated", "Redis was full")
+    led(definition)
+
+    answer = ask(definition, 1)
+
+    assert answer.cause.reason is Reason.GATED
+    assert "Redis was full" in answer.cause.text
+
+
+def test_a_reconciler_in_shadow(
+    ask: Ask, home: Engine, tools: Tools, led: Callable[[Definition], None]
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING, shadow=True)
+    run(definition, tools)
+    led(definition)
+
+    assert ask(definition, 1).cause.reason is Reason.SHADOW
+
+
+def test_a_reconciler_that_nobody_runs_and_how_its_last_pass_ended(ask: Ask, home: Engine) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    passed(home, definition, "deposed", "the lease is gone")
+
+    answer = ask(definition, 1)
+
+    assert answer.cause.reason is Reason.NO_PROCESS
+    assert "deposed, the lease is gone" in answer.cause.text
+
+
+def test_a_pass_that_failed(ask: Ask, home: Engine, led: Callable[[Definition], None]) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    passed(home, definition, "failed", "no such column: total")
+    led(definition)
+
+    answer = ask(definition, 1)
+
+    assert answer.cause.reason is Reason.PASS_FAILED
+    assert "no such column: total" in answer.cause.text
+
+
+def test_a_row_of_a_tenant_that_has_more_than_its_share(
+    ask: Ask, home: Engine, tools: Tools, led: Callable[[Definition], None]
+) -> None:
+    fill(home, range(1, 6), note="big")
+    definition = items(PENDING, tenant=Item.note, fair=Fair(per_tenant=2))
+    run(definition, tools)
+    led(definition)
+
+    answer = ask(definition, 5)
+
+    assert ask(definition, 2).cause.reason is Reason.QUEUED
+    assert answer.cause.reason is Reason.OVER_SHARE
+    assert "number 5" in answer.cause.text
+
+
+def test_a_row_whose_job_was_lost_and_when_it_is_told(
+    ask: Ask, home: Engine, tools: Tools, raw: Any, led: Callable[[Definition], None]
+) -> None:
+    fill(home, [1], since=utc(hours=1))
+    definition = items(PENDING, every=300, age=Item.since)
+    run(definition, tools)
+    led(definition)
+    raw.flushall()
+
+    answer = ask(definition, 1)
+
+    assert [each.reason for each in answer.found] == [Reason.LOST]
+    assert answer.next_at is not None
+    assert 200 < answer.next_at - datetime.now(UTC).timestamp() <= 301
