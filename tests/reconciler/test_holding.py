@@ -3,58 +3,35 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, update
-from sqlalchemy.dialects import mysql
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
-from sqlalchemy.types import DateTime
+from sqlalchemy.orm import Session
 
 from qik_core import Job
 from qik_core.errors import QikError
 from reconciler import Guard, Reconciler, derive
 from reconciler.engines import Engines
 from reconciler.recheck import Recheck
+from tests.reconciler.bills import (
+    CLAIM,
+    GUARDS,
+    LONG_AGO,
+    SERVERS,
+    SQLITE,
+    Bill,
+    bills,
+    fill,
+    is_free,
+)
 from tests.waiting import eventually
-
-
-class Base(DeclarativeBase):
-    """A table whose rows are held."""
-
-
-STAMP = DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-
-
-class Bill(Base):
-    __tablename__ = "bill"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(mysql.VARCHAR(10))
-    claimed_until: Mapped[datetime | None]
-    claimed_to: Mapped[float | None]
-    changed: Mapped[datetime] = mapped_column(STAMP, onupdate=lambda: datetime.now(UTC))
-    other: Mapped[int] = mapped_column(default=0)
-
-
-CLAIM = Guard.claim(Bill.claimed_until, timedelta(minutes=1))
-GUARDS = {
-    "claim": CLAIM,
-    "claim-seconds": Guard.claim(Bill.claimed_to, 60),
-    "row_lock": Guard.row_lock(),
-    "advisory": Guard.advisory(),
-}
-LONG_AGO = datetime.fromisoformat("2026-01-01")
 
 
 @pytest.fixture
 def home(engines: Engines) -> Engine:
-    """A database with one open bill, 7, and one that is paid, 8."""
+    """A database with an open bill, 7, and one that is paid, 8."""
     engine = engines.home()
-    Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add(Bill(id=7, state="open", changed=LONG_AGO))
-        session.add(Bill(id=8, state="paid", changed=LONG_AGO))
-        session.commit()
+    fill(engine)
     return engine
 
 
@@ -63,16 +40,6 @@ def recheck(engines: Engines) -> Recheck:
     return Recheck(lambda: engines)
 
 
-def bills(guard: Guard, **options: Any) -> None:
-    class Charge(Job, unique_for=60):
-        def perform(self, bill: int) -> None: ...
-
-    class Bills(Reconciler, every=60, guard=guard, **options):
-        pending = derive(Charge, select(Bill.id).where(Bill.state == "open"))
-
-
-SERVERS = pytest.mark.parametrize("database_url", ["postgres", "mariadb"], indirect=True)
-SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 EVERY = pytest.mark.parametrize(
     ("database_url", "guard"),
     [
@@ -91,21 +58,6 @@ def guard(request: pytest.FixtureRequest, home: Engine) -> Guard:
     found = GUARDS[request.param]
     bills(found)
     return found
-
-
-def is_free(recheck: Recheck, bill: int) -> bool:
-    """Try to hold a bill on another thread, as another worker would."""
-    found: list[bool] = []
-
-    def attempt() -> None:
-        with recheck.guarded("Charge", (bill,)) as free:
-            found.append(free)
-
-    thread = threading.Thread(target=attempt)
-    thread.start()
-    thread.join(20)
-    assert found
-    return found[0]
 
 
 @EVERY
@@ -287,72 +239,6 @@ def test_a_guard_holds_its_own_rows_where_two_reconcilers_tell_a_class(
         assert is_free(recheck, 8)
 
 
-# --- the session of a row lock ------------------------------------------------------------------
-
-
-@pytest.fixture
-def locking(home: Engine) -> None:
-    bills(GUARDS["row_lock"])
-
-
-@SERVERS
-@pytest.mark.usefixtures("locking")
-def test_what_a_run_does_in_the_session_of_its_lock_is_committed_when_it_ends(
-    home: Engine, recheck: Recheck
-) -> None:
-    with recheck.guarded("Charge", (7,)):
-        for _ in range(2):
-            with recheck.session("Charge", (7,)) as session:
-                session.get_one(Bill, 7).other += 1
-        assert recheck.row("Charge", (7,)) == (7,)
-        with Session(home) as outside:
-            assert outside.get_one(Bill, 7).other == 0
-
-    with Session(home) as outside:
-        assert outside.get_one(Bill, 7).other == 2
-
-
-@SERVERS
-@pytest.mark.usefixtures("locking")
-def test_what_a_run_does_in_the_session_of_its_lock_is_rolled_back_when_it_raises(
-    home: Engine, recheck: Recheck
-) -> None:
-    with pytest.raises(ZeroDivisionError), recheck.guarded("Charge", (7,)):
-        _change_and_fail(recheck)
-
-    with Session(home) as outside:
-        assert outside.get_one(Bill, 7).other == 0
-
-
-def _change_and_fail(recheck: Recheck) -> None:
-    with recheck.session("Charge", (7,)) as session:
-        session.get_one(Bill, 7).other = 5
-    raise ZeroDivisionError
-
-
-@SERVERS
-@pytest.mark.usefixtures("locking")
-def test_a_block_that_raises_is_undone_and_the_lock_stays(home: Engine, recheck: Recheck) -> None:
-    with recheck.guarded("Charge", (7,)):
-        with pytest.raises(ZeroDivisionError), recheck.session("Charge", (7,)) as session:
-            _fail(session)
-        assert not is_free(recheck, 7)
-        with recheck.session("Charge", (7,)) as session:
-            assert session.get_one(Bill, 7).other == 0
-
-
-@SERVERS
-@pytest.mark.usefixtures("locking")
-def test_a_commit_that_would_let_go_of_the_row_is_refused(recheck: Recheck) -> None:
-    with recheck.guarded("Charge", (7,)):
-        with (
-            pytest.raises(QikError, match="would let go of the row"),
-            recheck.session("Charge", (7,)) as session,
-        ):
-            session.commit()
-        assert not is_free(recheck, 7)
-
-
 # --- what goes wrong ----------------------------------------------------------------------------
 
 
@@ -391,34 +277,3 @@ def test_a_database_that_is_away_fails_the_run_and_never_lets_it_go_unguarded() 
 
     with pytest.raises(QikError), Recheck(lambda: engines).guarded("Charge", (7,)):
         pytest.fail("it ran")
-
-
-def test_sessions_are_made_by_the_makers_of_the_application(home: Engine) -> None:
-    class Mine(Session):
-        """The application's own."""
-
-    recheck = Recheck(lambda: Engines({"default": sessionmaker(home, class_=Mine)}))
-    bills(CLAIM)
-
-    with recheck.session("Charge", (7,)) as session:
-        assert isinstance(session, Mine)
-        session.get_one(Bill, 7).other = 3
-    with Session(home) as outside:
-        assert outside.get_one(Bill, 7).other == 3
-
-
-def test_what_a_block_did_is_rolled_back_where_it_raises(home: Engine, recheck: Recheck) -> None:
-    bills(CLAIM)
-
-    with pytest.raises(ZeroDivisionError), recheck.session("Charge", (7,)) as session:
-        _fail(session)
-
-    with Session(home) as outside:
-        assert outside.get_one(Bill, 7).other == 0
-
-
-def _fail(session: Session) -> None:
-    """Change the bill, send it, and raise as a job may."""
-    session.get_one(Bill, 7).other = 5
-    session.flush()
-    raise ZeroDivisionError
