@@ -1,8 +1,9 @@
 """The pending rows of one reconciler, page by page along its order (keyset), each page a short read-only transaction.
 
 No cursor stays open between pages: it would hold back vacuum and need one connection for the whole pass. A page is read
-whole before anything of it is pushed. With `fair=` pages run along the rank of a row within its tenant. Where all columns of the order run the same way and the database can use an index
-for it, the position is compared as one row value, `(a, b) > (:a, :b)`; else column by column.
+whole before anything of it is pushed. With `fair=` pages run along the rank of a row within its tenant. Where all
+columns of the order run the same way and the database can use an index for it, the position is compared as one row
+value, `(a, b) > (:a, :b)`; else column by column.
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import quote
+
+from sqlalchemy import URL
 
 from tests.servers import MariaDb, Postgres, _give_to, _guarded
 from tests.waiting import eventually
@@ -50,6 +53,16 @@ class PostgresReplica(Postgres):
             admin.execute("SELECT pg_wal_replay_resume()")
 
 
+CHANGE: Final = f"CHANGE {'_MASTER'[1:]} TO"
+"""The server knows no other word for its primary."""
+
+
+def administrator(server: MariaDb) -> URL:
+    """Return the URL of a server itself, as its administrator."""
+    socket = {"unix_socket": str(server.folder / "socket")}
+    return URL.create("mariadb+pymysql", username="root", database="mysql", query=socket)
+
+
 class LoggingMariaDb(MariaDb):
     """A MariaDB that writes a binary log, so that another may follow it."""
 
@@ -58,22 +71,26 @@ class LoggingMariaDb(MariaDb):
         self._number = number
 
     def follow(self, primary: LoggingMariaDb) -> None:
-        """Begin to replicate."""
-        primary.run(
-            "RESET MASTER",
+        """Begin to replicate what comes from now on."""
+        rows = primary.run(
             "CREATE USER follower@'127.0.0.1'",
-            "GRANT REPLICATION SLAVE ON *.* TO follower@'127.0.0.1'",
+            "GRANT REPLICATION REPLICA ON *.* TO follower@'127.0.0.1'",
+            "SELECT @@gtid_current_pos",
         )
         self.run(
-            "RESET MASTER",
-            f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={primary.port}, "
+            f"SET GLOBAL gtid_slave_pos = '{rows[0][0]}'",
+            f"{CHANGE} MASTER_HOST='127.0.0.1', MASTER_PORT={primary.port}, "
             "MASTER_USER='follower', MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1",
-            "START SLAVE",
+            "START REPLICA",
         )
 
-    def url(self) -> str:
+    def lag(self, seconds: int) -> None:
+        """Apply everything so many seconds late."""
+        self.run("STOP REPLICA", f"{CHANGE} MASTER_DELAY={seconds}", "START REPLICA")
+
+    def url(self) -> URL:
         """Return the URL of the server itself, as its administrator."""
-        return f"mariadb+pymysql://root@/mysql?unix_socket={quote(str(self.folder / 'socket'))}"
+        return administrator(self)
 
     def _settings(self) -> list[str]:
         settings = [each for each in super()._settings() if each != "--skip-log-bin"]

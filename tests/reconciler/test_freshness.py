@@ -14,7 +14,7 @@ from reconciler.freshness import Reading, Unknown, measure, reader
 from reconciler.source import Source
 from reconciler.sql import read_clock
 from tests import servers
-from tests.reconciler.replicas import LoggingMariaDb, PostgresReplica
+from tests.reconciler.replicas import LoggingMariaDb, PostgresReplica, administrator
 from tests.reconciler.shop import Base, Item, fill, items
 from tests.waiting import eventually
 
@@ -231,11 +231,11 @@ def test_a_mariadb_is_as_fresh_as_its_replication_says(
 
     eventually(lambda: _known(primary, follower) == 0.0, 15.0)
 
-    pair[1].run("STOP SLAVE", "CHANGE MASTER TO MASTER_DELAY=600", "START SLAVE")
+    pair[1].lag(600)
     pair[0].run("INSERT INTO shop.item VALUES (1)")
     eventually(lambda: (_known(primary, follower) or 0.0) >= 1.0, 15.0)
 
-    pair[1].run("STOP SLAVE SQL_THREAD")
+    pair[1].run("STOP REPLICA SQL_THREAD")
     stopped = choose(reading_from(), primary, follower)
     assert stopped.engine is primary
     assert "replicates nothing now: no error was noted" in stopped.note
@@ -249,8 +249,7 @@ def _known(primary: Engine, follower: Engine) -> float | None:
 
 
 def test_a_mariadb_that_follows_nobody_is_no_replica(mariadb: servers.MariaDb) -> None:
-    url = f"mariadb+pymysql://root@/mysql?unix_socket={mariadb.folder / 'socket'}"
-    engine = create_engine(url)
+    engine = create_engine(administrator(mariadb))
 
     with pytest.raises(Unknown, match="is no replica"):
         lag_of(engine, engine)
