@@ -18,7 +18,9 @@ class Asked(Generic[T]):
         self._answer: T | None = None
         self._until = until
         self._began = time.monotonic()
-        self._thread = threading.Thread(target=self._run, args=(ask,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(ask,), name="reconciler-asked", daemon=True
+        )
         self._thread.start()
 
     def answer(self, late: Callable[[str], Exception], whom: str) -> T | None:

@@ -16,8 +16,8 @@ from reconciler.causes.found import Reason
 from reconciler.definition import Definition
 from reconciler.passes import Tools
 from tests.qik_core.store.rig import Rig, Worker, other
-from tests.reconciler.whys import PENDING, Ask, passed, run
 from tests.reconciler.shop import fill, items
+from tests.reconciler.whys import PENDING, Ask, passed, run
 
 
 def test_a_queued_job_with_its_place(ask: Ask, home: Engine, tools: Tools, worker: Worker) -> None:

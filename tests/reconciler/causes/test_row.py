@@ -14,9 +14,9 @@ from reconciler.causes.found import Reason
 from reconciler.passes import Tools
 from reconciler.quarantine import RowStates
 from tests.qik_core.store.rig import Worker
-from tests.reconciler.whys import PENDING, Ask, run, utc
 from tests.reconciler.ends import end
 from tests.reconciler.shop import Item, change, fill, items
+from tests.reconciler.whys import PENDING, Ask, run, utc
 
 
 def test_a_row_that_does_not_exist(ask: Ask, home: Engine) -> None:

@@ -13,8 +13,8 @@ from reconciler.causes.found import Reason
 from reconciler.definition import Definition
 from reconciler.passes import Tools
 from reconciler.report import Outcome
-from tests.reconciler.whys import PENDING, Ask, passed, run, utc
 from tests.reconciler.shop import Item, fill, items
+from tests.reconciler.whys import PENDING, Ask, passed, run, utc
 
 
 def test_back_pressure_now(

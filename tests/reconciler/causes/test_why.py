@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -20,10 +21,11 @@ from reconciler.inquiry import Means, inquire
 from reconciler.passes import Tools
 from reconciler.why import why
 from tests.qik_core.store.rig import Worker
-from tests.reconciler.whys import PENDING, Ask, run
 from tests.reconciler.sharded import shard, sharded
 from tests.reconciler.shop import Item, fill, items
 from tests.reconciler.test_cli import NOWHERE
+from tests.reconciler.whys import PENDING, Ask, run
+from tests.waiting import eventually
 
 
 def test_without_redis_sql_still_answers(
@@ -70,6 +72,7 @@ def test_a_database_that_hangs_does_not_hold_up_the_answer(
 
     assert (datetime.now(UTC) - began).total_seconds() < 4
     assert answer.known.errors
+    eventually(lambda: "reconciler-asked" not in {each.name for each in threading.enumerate()})
 
 
 def test_asking_writes_nothing_anywhere(
