@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from reconciler.rules import jobs, passes
+from reconciler.rules import jobs, passes, rows
 from reconciler.rules.databases import Answers, ask, missing_timeouts
 from reconciler.rules.found import Check, Finding, Seen, ordered
 from reconciler.rules.jobs import span_of
@@ -38,6 +38,7 @@ _RULES: Final[tuple[Callable[[Seen], Iterator[Finding]], ...]] = (
     passes.quarantine,
     passes.shadow,
     passes.guards,
+    rows.hidden,
 )
 
 

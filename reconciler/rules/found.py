@@ -31,6 +31,7 @@ class Check(StrEnum):
     SHADOW = "shadow"
     SHARD_OPTIONAL = "shard-optional"
     SHARD_MISSING = "shard-missing"
+    UNCHECKED = "unchecked"
     UNGUARDED = "unguarded"
     GUARD_UNSUPPORTED = "guard-unsupported"
     SCAN = "scan"

@@ -149,6 +149,10 @@ def shard_missing() -> None:
         )
 
 
+def unchecked() -> None:
+    items(PENDING, args=lambda row: (int(row.id),))
+
+
 def unguarded() -> None:
     items(PENDING, guard=Guard.claim(Item.since), recheck=False)
 
@@ -168,6 +172,7 @@ PLANTED: dict[Check, Callable[[], None]] = {
     Check.SHADOW: in_shadow,
     Check.SHARD_OPTIONAL: shard_optional,
     Check.SHARD_MISSING: shard_missing,
+    Check.UNCHECKED: unchecked,
     Check.UNGUARDED: unguarded,
 }
 OF_DATABASES = {
