@@ -20,8 +20,6 @@ from reconciler.errors import Rule, broken
 
 _FIELDS: Final = 5
 _DAY: Final = 86_400.0
-_BACK: Final = timedelta(days=1)
-"""How much earlier the search begins: the time of day alone does not say which of two equal ones is meant."""
 _KNOWN: Final = datetime(2024, 1, 1, tzinfo=UTC)
 """Where the distance between two days is measured from: a leap year, so that the 29th of February is met soon."""
 _DAYS: Final = 400
@@ -53,9 +51,11 @@ class Crontab:
 
     def _from(self, moment: datetime, zone: tzinfo) -> Iterator[datetime]:
         last = moment
-        for each in CronSim(self.text, moment.astimezone(zone) - _BACK):
+        for each in CronSim(self.text, moment.astimezone(zone)):
             time = each.astimezone(UTC)
-            if time > last:
+            if (
+                time > last
+            ):  # in the hour that comes twice a time of day may be meant that has passed
                 yield (last := time)
 
 
@@ -106,7 +106,7 @@ def crontab(owner: str, option: str, text: object) -> Crontab:
 
 def _days(text: str) -> list[datetime]:
     """Return the first days on which a schedule runs."""
-    days = CronSim(f"0 0 {' '.join(text.split()[2:])}", _KNOWN - _BACK)
+    days = CronSim(f"0 0 {' '.join(text.split()[2:])}", _KNOWN - timedelta(days=1))
     found: list[datetime] = []
     for each in days:
         found.append(each)
@@ -121,7 +121,7 @@ def _distances(text: str, days: list[datetime]) -> tuple[float, float]:
     """Return the longest and the shortest way from one time to the next, in seconds."""
     minute, hour, *_ = text.split()
     times = CronSim(f"{minute} {hour} * * *", _KNOWN - timedelta(seconds=1))
-    day = [(each - _KNOWN).total_seconds() for each in _until(times, _KNOWN + _BACK)]
+    day = [(each - _KNOWN).total_seconds() for each in _until(times, _KNOWN + timedelta(days=1))]
     within = [later - earlier for earlier, later in pairwise(day)]
     over = day[0] + _DAY - day[-1]
     apart = [(later - earlier).total_seconds() - _DAY for earlier, later in pairwise(days)]
