@@ -21,8 +21,11 @@ def test_scenario_01_rows_that_nobody_told_are_all_done_once(
     world.await_done(60)
     eventually(lambda: idle(raw))
     world.check_exactly_once(range(1, size.rows + 1))
-    assert world.pushed() == size.rows
-    assert world.drift() == {"untold": size.rows}
+    assert world.drift().keys() == {"untold"}
+    again = int(
+        raw.hget("qik:counts", "stale") or 0
+    )  # done between a pass's looks at SQL and Redis
+    assert size.rows <= world.pushed() <= size.rows + again
 
 
 @sizes(fast=500, full=10_000, times=20, on="postgres")
@@ -38,11 +41,11 @@ def test_scenario_02_a_backlog_that_is_flushed_is_told_again_and_done_once(
     raw.flushall()
 
     eventually(lambda: raw.llen("queue:work"), EVERY + HEARTBEAT + 2, "the first row is told again")
+    eventually(lambda: world.drift() == {"untold": size.rows, "flush": size.rows}, 30)
     world.start_work()
     world.await_done(60)
     eventually(lambda: idle(raw))
     world.check_exactly_once(range(1, size.rows + 1))
-    assert world.drift() == {"untold": size.rows, "flush": size.rows}
 
 
 @sizes(fast=10, full=50, times=20)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
 from threading import Barrier
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from qik_core import Job, registry
 from qik_core.errors import ArgumentError
 from qik_core.results import Duplicate, Enqueued
 from tests.acceptance.scenarios.world import Size, Work, World, idle, locks, sizes
@@ -140,3 +144,25 @@ def test_scenario_54_composite_keys_of_any_type_meet_in_one_lock(
     world.start_work()
     eventually(lambda: idle(raw), 30)
     assert world.python("print(effects())").strip() == str([1] * size.rows)
+
+
+DIGESTS = [
+    b"bsZL3DSZLnb79kRw-Fgqyw",
+    b"D7AGTnlCGnBDnXbR2NA0tA",
+]
+
+
+def test_scenario_54_digests_of_keys_stay_the_same_for_ever() -> None:
+    """They are in Redis while a deploy moves on to another version of Python, or of this package."""
+    with registry.scope():
+
+        class Kept(Job, unique_for=600):
+            def perform(self, token: UUID, amount: Decimal, at: datetime, name: str) -> None: ...
+
+    rows = [
+        (UUID(int=7), Decimal("1.10"), datetime(2026, 3, 29, 12, tzinfo=UTC), "a"),
+        (UUID(int=2**127), Decimal("-0.000001"), datetime(1999, 1, 1, 0, 0, 0, 1, UTC), "\xc4 '\""),
+        (UUID(int=0), Decimal("1E+3"), datetime(2026, 3, 29, tzinfo=UTC), "\N{GRINNING FACE}"),
+    ]
+
+    assert Kept.definition.digests(rows) == DIGESTS
