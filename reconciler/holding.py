@@ -201,7 +201,9 @@ def _row_lock(row: Hold, make: Callable[[], Session]) -> Iterator[Grip]:
 
 def _lock_row(row: Hold, session: Session) -> Grip:
     lock = select(*row.table.primary_key).where(row.here).with_for_update(skip_locked=True)
-    found, connection = session.execute(lock).first(), session.connection()
+    # An engine that commits by itself would let go of the row at once; what is read behind the lock has to be fresh.
+    connection = session.connection(execution_options={"isolation_level": "READ COMMITTED"})
+    found = session.execute(lock).first()
     if found is None:
         return row.missed(connection)
     return Grip.HELD if row.is_there(connection) else Grip.ABSENT

@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, create_engine, select, update
 from sqlalchemy.orm import Session
 
-from qik_core import Job
+from qik_core import Job, job
 from qik_core.errors import QikError
 from reconciler import Guard, Reconciler, derive
 from reconciler.engines import Engines
@@ -184,6 +184,31 @@ def test_a_row_that_a_transaction_of_the_application_holds_is_left_for_later(
             session.execute(update(Bill).where(Bill.id == 7).values(other=1))
             assert not is_free(recheck, 7)
         assert is_free(recheck, 7)
+
+
+@SERVERS
+def test_locks_hold_on_an_engine_that_commits_by_itself(home: Engine, database_url: str) -> None:
+    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
+    recheck = Recheck(lambda: Engines({"default": engine}))
+    for name in ("claim", "row_lock", "advisory"):
+        bills(GUARDS[name])
+        with recheck.guarded("Charge", (7,)) as free:
+            assert free
+            assert not is_free(recheck, 7)
+        assert is_free(recheck, 7)
+    engine.dispose()
+
+
+def test_functions_with_job_are_held_as_classes_are(home: Engine, recheck: Recheck) -> None:
+    @job(unique_for=60)
+    def charge(bill: int) -> None: ...
+
+    class Open(Reconciler, every=60, guard=CLAIM):
+        pending = derive(charge, select(Bill.id).where(Bill.state == "open"))
+
+    name = Open.definition.facts.name
+    with recheck.guarded(name, (7,)) as free, recheck.guarded(name, (7,)) as second:
+        assert (free, second) == (True, False)
 
 
 @SQLITE
