@@ -149,6 +149,7 @@ def test_scenario_54_composite_keys_of_any_type_meet_in_one_lock(
 DIGESTS = [
     b"bsZL3DSZLnb79kRw-Fgqyw",
     b"D7AGTnlCGnBDnXbR2NA0tA",
+    b"tFtGnqGGLUiDjjXbhh-o2g",
 ]
 
 
