@@ -123,7 +123,7 @@ def define(cls: type[Any], given: Mapping[str, Any], slots: Slots | None = None)
         jitter=seconds(owner, "jitter", given.get("jitter", 0.0)),
         min_age=_min_age(owner, pending, given),
         batch_size=_batch_size(owner, given.get("batch_size", LARGEST_BATCH)),
-        database=given.get("database", "default"),
+        database=_database(owner, given.get("database", "default")),
         queue=_queue(owner, given.get("queue")),
         budget=seconds(owner, "budget", given.get("budget", 600.0)),
         statement_timeout=seconds(owner, "statement_timeout", given.get("statement_timeout", 10.0)),
@@ -320,6 +320,17 @@ def _name(owner: str, value: object) -> str:
             Rule.NAME,
             f"{value!r:.80} cannot be a name",
             "Use up to 100 of A-Z a-z 0-9 _ . : - with a letter first: name='billing.open-invoices'",
+        )
+    return value
+
+
+def _database(owner: str, value: object) -> str:
+    if type(value) is not str or not value:
+        raise broken(
+            owner,
+            Rule.OPTION,
+            f"database is {value!r:.80}",
+            "Use the name of a database in the settings: database='billing'",
         )
     return value
 

@@ -70,6 +70,8 @@ def define(pending: Any, **options: Any) -> Any:
         ({"cron": "0 6 * * *"}, "cron", "Leave one of them out"),
         ({"cron": "*/5 * * * *", "every": None, "jitter": 301}, "jitter-at-most-every", "300"),
         ({"fair": 50}, "option", "Fair(...)"),
+        ({"database": ""}, "option", "database='billing'"),
+        ({"database": object()}, "option", "database='billing'"),
         ({"freshness": "reporting"}, "option", "Freshness(...)"),
         ({"shadow": 1}, "option", "True or False"),
         ({"every": 7200, "jitter": 3600}, "jitter-below-unique-for", "longer unique_for"),
