@@ -30,7 +30,7 @@ from reconciler.holding import Grip, Hold, hold
 from reconciler.inverse import Key
 from reconciler.occurrences import SlotQuestion
 from reconciler.question import Question
-from reconciler.sessions import JobSession, held_on, opener
+from reconciler.sessions import JobSession, held_on, opener, warn_in_loop
 from reconciler.tellers import Place, Teller, Tellers
 
 log: Final = logging.getLogger("reconciler")
@@ -130,6 +130,7 @@ class Recheck:
         Raises:
             QikError: no reconciler tells this class, or the row cannot be read.
         """
+        warn_in_loop("self.context.row", "await asyncio.to_thread(lambda: self.context.row)", 4)
         tellers = self._tellers(name)
         if not tellers.known:
             raise ReconcilerError(_untold(name) if not tellers.each else _HIDDEN.format(name=name))

@@ -9,6 +9,8 @@ savepoint in the transaction that holds the row, which is committed when the run
 
 from __future__ import annotations
 
+import asyncio
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -42,6 +44,7 @@ class JobSession:
         self._block: Any = None
 
     def __enter__(self) -> Session:
+        warn_in_loop("with self.context.session()", "async with self.context.session()", 3)
         self._block = self._opened()
         session: Session = self._block.__enter__()
         return session
@@ -89,6 +92,19 @@ class JobSession:
             f"{type(self._given).__name__}: give configure(databases=...) an AsyncEngine or an async_sessionmaker, "
             "which passes can read with too"
         )
+
+
+def warn_in_loop(call: str, remedy: str, level: int) -> None:
+    """Warn that a blocking call is made where an event loop runs; `level` as in `warnings.warn`."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    warnings.warn(
+        f"{call} blocks the event loop while the database answers: {remedy}",
+        RuntimeWarning,
+        stacklevel=level,
+    )
 
 
 def opener(given: object, engine: Engine) -> Callable[[], Session]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -302,6 +303,26 @@ def test_a_job_may_have_its_row_as_the_reconciler_selects_it(
     assert (row.id, row.note, row.rank) == (1, "hot", 7)
     assert len(row) == 3
     assert recheck.row("Work", (2, "")) is None
+
+
+def test_a_row_that_is_read_on_the_event_loop_is_warned_of_with_the_remedy(
+    home: Engine, recheck: Recheck
+) -> None:
+    items(OPEN)
+    fill(home, [1])
+
+    class Context:
+        """As the engine's, between the job and the seam."""
+
+        row = property(lambda _: recheck.row("Work", (1,)))
+
+    async def run() -> Any:
+        return Context().row
+
+    with pytest.warns(RuntimeWarning, match="event loop .*: await asyncio.to_thread") as caught:
+        assert asyncio.run(run()) == (1,)
+
+    assert caught[0].filename == __file__
 
 
 def test_a_class_without_a_reconciler_has_neither_row_nor_session(

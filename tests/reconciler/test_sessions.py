@@ -91,6 +91,17 @@ def test_a_job_on_a_thread_has_a_session_beside_an_engine_for_asyncio(engine: En
     asyncio.run(there.dispose())
 
 
+def test_a_blocking_block_on_the_event_loop_is_warned_of_with_the_remedy(engine: Engine) -> None:
+    async def run() -> None:
+        with of(engine, engine) as session:
+            assert session.get_one(Item, 1).id == 1
+
+    with pytest.warns(RuntimeWarning, match="event loop .*: async with") as caught:
+        asyncio.run(run())
+
+    assert caught[0].filename == __file__
+
+
 def test_makers_of_the_application_make_its_sessions(engine: Engine) -> None:
     maker = sessionmaker(engine, info={"whose": "mine"})
 
