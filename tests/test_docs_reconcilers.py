@@ -38,7 +38,8 @@ def test_the_reference_names_what_the_code_knows(heading: str, known: set[str]) 
     assert names(heading) == {str(each) for each in known}
 
 
-PROMISES = Path(__file__).parents[1] / "docs" / "explanation" / "what-we-do-not-promise.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PROMISES = DOCS / "explanation" / "what-we-do-not-promise.md"
 
 
 def test_each_test_that_is_said_to_show_a_limit_is_there() -> None:
@@ -53,3 +54,12 @@ def test_each_test_that_is_said_to_show_a_limit_is_there() -> None:
 
     assert len(named) > 10
     assert missing == []
+
+
+def test_every_page_stands_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} - {"README.md"}
+
+    missing = [page for page in sorted(pages) if f"({page})" not in index]
+
+    assert [page for page in missing if not page.startswith("decisions/")] == []
