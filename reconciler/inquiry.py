@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Engine, Row, select
 
-from qik_core.errors import StoreUnavailable
+from qik_core.errors import QikError, StoreUnavailable
 from qik_core.passes import LockState, Passes, Trace
 from reconciler.asking import Asked
 from reconciler.definition import Definition
@@ -84,6 +84,8 @@ class Known:
     home: OfHome | None = None
     state: OfState | None = None
     trace: Trace | None = None
+    broken: str = ""
+    """How the select itself fails; empty when it does not."""
     gate: str = ""
     """Why a pass would tell nothing now; empty when it would."""
     errors: list[Exception] = field(default_factory=list)
@@ -140,6 +142,9 @@ class _Inquiry:
         gate = self._later(self._gate)
         trace = self._later(lambda: self._trace(early)) if early else None
         known.row = self._answer(row, SqlUnavailable, f"the database of {self.definition.unit}")
+        if row.error is not None and not isinstance(row.error, QikError):
+            known.errors.remove(row.error)
+            known.broken = " ".join(str(row.error).partition("(Background on")[0].split())
         digest = known.digest
         if digest and trace is None:
             trace = self._later(lambda: self._trace(digest))

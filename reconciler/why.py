@@ -77,6 +77,7 @@ def _pass(each: Ended) -> dict[str, Any]:
 
 
 _RULES: Final[tuple[Callable[[Known], Found | None], ...]] = (
+    row.broken,
     row.no_row,
     row.not_matching,
     row.invalid,

@@ -13,6 +13,7 @@ from reconciler.words import plain
 class Reason(StrEnum):
     """Everything that may stand in a row's way."""
 
+    BROKEN = "broken"  # the select itself fails: no pass can read any row
     NO_ROW = "no-row"  # there is no such row
     NOT_MATCHING = "not-matching"  # the reconciler's select does not find it
     INVALID = "invalid"  # its arguments cannot travel

@@ -11,6 +11,13 @@ from reconciler.lookup import typed
 from reconciler.words import joined, moment, span, times
 
 
+def broken(known: Known) -> Found | None:
+    """The select itself fails."""
+    if not known.broken:
+        return None
+    return Found(Reason.BROKEN, f"the select of {known.definition.name} fails: {known.broken:.500}")
+
+
 def no_row(known: Known) -> Found | None:
     """No row has the key."""
     lost = known.row.unmatched if known.row else None

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from qik_core.cli.group import FINDING
+from qik_core.errors import StoreUnavailable
+from qik_core.passes import Passes
 from reconciler.cli import base
-from reconciler.cli.base import code_of
+from reconciler.cli.base import Asked, code_of
 from reconciler.engines import Engines
-from reconciler.inquiry import Ended, Means, inquire
+from reconciler.inquiry import ANSWER, Ended, Means, inquire
 from reconciler.lookup import Meant, NoSuchJob, key_of, row_of_jid
 from reconciler.registry import find
 from reconciler.why import Answer
 from reconciler.why import why as decide
 from reconciler.words import moment, span
+
+_LEAST: Final = 0.8
+"""Seconds for the questions about a row, however long it took to find the job."""
 
 
 @click.command()
@@ -50,16 +55,11 @@ def why(
     engines, seam = base.engines(base.with_redis()), base.seam()
     if jid is not None and key:
         raise click.UsageError("give RECONCILER and KEY, or --jid JID, and not both")
-    try:
-        meant = (
-            row_of_jid(jid, seam, engines.home())
-            if jid is not None
-            else _meant(name, key, shard, engines)
-        )
-    except NoSuchJob as error:
-        click.echo(f"reconciler: {error}", err=True)
-        base.leave(FINDING)
-    answer = decide(inquire(meant.definition, meant.key, Means(engines, seam)))
+    began = time.monotonic()
+    meant = _meant(name, key, shard, engines) if jid is None else _of_job(jid, seam, engines)
+    left = max(_LEAST, ANSWER - (time.monotonic() - began))
+    means = Means(engines, seam)
+    answer = decide(inquire(meant.definition, meant.key, means, patience=left))
     _print(answer, as_json=as_json)
     base.leave(max(map(code_of, answer.known.errors), default=0))
 
@@ -69,6 +69,16 @@ def _meant(name: str | None, key: Sequence[str], shard: str | None, engines: Eng
         raise click.UsageError("name a reconciler and a key: reconciler why OpenInvoices 7")
     definition = find(name)
     return Meant(base.in_shard(definition, shard, engines), key_of(definition, key))
+
+
+def _of_job(jid: str, seam: Passes, engines: Engines) -> Meant:
+    """Return the row of a job; end where there is none, or nobody says so in time."""
+    asked: Asked[Meant] = Asked(lambda: row_of_jid(jid, seam, engines.home()))
+    meant = asked.answer(StoreUnavailable, "Redis or SQL")
+    if meant is None:
+        click.echo(f"reconciler: {asked.error}", err=True)
+        base.leave(FINDING if isinstance(asked.error, NoSuchJob) else code_of(asked.error))
+    return meant
 
 
 def _print(answer: Answer, *, as_json: bool) -> None:

@@ -19,6 +19,18 @@ from tests.reconciler.shop import Item, change, fill, items
 from tests.reconciler.whys import PENDING, Ask, run, utc
 
 
+def test_a_select_that_fails(ask: Ask, home: Engine) -> None:
+    fill(home, [1])
+    with home.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE item RENAME COLUMN state TO status")
+
+    answer = ask(items(PENDING), 1)
+
+    assert answer.cause.reason is Reason.BROKEN
+    assert "state" in answer.cause.text
+    assert answer.known.errors == []
+
+
 def test_a_row_that_does_not_exist(ask: Ask, home: Engine) -> None:
     fill(home, [1])
 
