@@ -22,7 +22,8 @@ from qik_core.store.exchange import Fetched, Outcome
 FRESH: Final = 1.0
 """A job starts only if the epoch was looked at within the last second."""
 
-Process = Callable[[Fetched, Callable[[Context], None]], Outcome]
+Process = Callable[[Fetched, Callable[[Context], None]], Outcome | None]
+"""Performs a job; None when its outcome comes later, from another thread, straight into `done`."""
 Marker = Callable[[bytes], None]
 
 
@@ -106,6 +107,12 @@ class Crew:
         for _ in range(min(self.idle, jobs) - self._calls.qsize()):
             self._calls.put(None)
 
+    def settle(self, outcome: Outcome) -> None:
+        """Take the outcome of a run whose thread has gone on."""
+        self.done.append(outcome)
+        if self.wants_to_hear:
+            self._ring()
+
     def empty_pocket(self) -> list[Fetched]:
         """Take back every job that no thread has started."""
         taken: list[Fetched] = []
@@ -153,7 +160,8 @@ class Crew:
             if self._forked:
                 os._exit(0)
             self._seconds[slot] += time.monotonic() - began
-            self.done.append(outcome)
+            if outcome is not None:
+                self.done.append(outcome)
             self._contexts[slot] = None
             self._busy[slot] = None
             mark(b"")

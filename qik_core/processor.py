@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, overload
 
 import msgspec
 
@@ -28,6 +28,8 @@ from qik_core.store.ended import EndedKind
 from qik_core.store.exchange import Fetched, Kind, Other, Outcome
 
 log: Final = logging.getLogger("qik_core.jobs")
+Entered = Callable[[Context], None]
+Later = Callable[[Outcome], None]
 Await = Callable[[Coroutine[Any, Any, Any], Callable[[Callable[[], object]], None]], Any]
 
 
@@ -91,13 +93,18 @@ class Processor:
         """Jids that somebody cancelled: they are not started."""
         self.checks = Checks(find, terms.seam)
 
-    def process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
+    @overload
+    def process(self, job: Fetched, entered: Entered) -> Outcome: ...
+    @overload
+    def process(self, job: Fetched, entered: Entered, later: Later) -> Outcome | None: ...
+    def process(self, job: Fetched, entered: Entered, later: Later | None = None) -> Outcome | None:
         """Perform one job and say what becomes of it. Never raises: a job may raise anything.
 
-        `entered` is told the context of the run just before it begins.
+        `entered` is told the context of the run just before it begins. With `later` this may return None when the run has
+        ended: then `later` is told the outcome, from another thread, when it is known whether the run made progress.
         """
         try:
-            return self._process(job, entered)
+            return self._process(job, entered, later)
         except MalformedPayload as error:
             return self._set_aside(job, str(error), error)
         except BaseException as error:
@@ -105,7 +112,7 @@ class Processor:
             reason = f"not dealt with: {retry.class_of(error)}: {retry.message_of(error)}"
             return self._set_aside(job, reason, error)
 
-    def _process(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome:
+    def _process(self, job: Fetched, entered: Entered, later: Later | None) -> Outcome | None:
         payload = Payload.decode(job.raw)
         fields = payload.fields
         name = fields["class"]
@@ -123,9 +130,9 @@ class Processor:
         seam = self._seam() and self.checks.seam_of(definition.name)
         run = Run(job, payload, definition, args, Context(payload, definition, args), seam)
         entered(run.context)
-        return self._perform(run) if seam is None else self._for_row(run, seam)
+        return self._perform(run) if seam is None else self._for_row(run, seam, later)
 
-    def _for_row(self, run: Run, seam: Rows) -> Outcome:
+    def _for_row(self, run: Run, seam: Rows, later: Later | None) -> Outcome | None:
         """Perform a job of a reconciled class if its row still wants it; then see whether the row still does."""
         asked = ask_for(run.definition, run.payload, run.args)
         if self.checks.before(seam, asked, run.job.field) is Standing.GONE:
@@ -133,12 +140,23 @@ class Processor:
         if run.context.cancelled:  # while the question was under way
             return ends.gone(run.job, run.payload, "cancelled")
         outcome = self._perform(run)
-        if not ends.ended_well(outcome):
+        if not ends.ended_well(outcome) or not self.checks.expects(seam, asked.name):
             return outcome
-        if self.checks.after(seam, asked) is not Standing.PENDING:
+        if later is None:
+            return self._judged(outcome, self.checks.after(seam, asked))
+        self.checks.afterwards(seam, asked, lambda said: later(self._judged(outcome, said)))
+        return None
+
+    def _judged(self, outcome: Outcome, said: Standing) -> Outcome:
+        """Return what becomes of a job that ended well, by how its row stands now. Never raises."""
+        try:
+            if said is not Standing.PENDING:
+                return outcome
+            payload = Payload.decode(outcome.job.raw)
+            return ends.idle(outcome, payload, self.checks.note(EndedKind.NO_PROGRESS, payload))
+        except BaseException as error:  # noqa: BLE001 - told; the job has ended well
+            hooks.defect("check of rows", error)
             return outcome
-        payload = Payload.decode(run.job.raw)
-        return ends.idle(outcome, payload, self.checks.note(EndedKind.NO_PROGRESS, payload))
 
     def _before(self, job: Fetched, payload: Payload) -> Outcome | None:
         """Return the outcome of a job that is over before it begins."""

@@ -23,6 +23,7 @@ from qik_core import hooks, registry, rows
 from qik_core.adoption import AdoptingStore
 from qik_core.bell import Damaged
 from qik_core.capsule import Capsule
+from qik_core.context import Context
 from qik_core.courier import Courier
 from qik_core.crew import Crew, Marker
 from qik_core.deadlines import Deadlines
@@ -36,7 +37,7 @@ from qik_core.poller import Poller
 from qik_core.processor import Processor, Terms
 from qik_core.roller import Roller
 from qik_core.settings import Settings, Wire
-from qik_core.store.exchange import Fetched
+from qik_core.store.exchange import Fetched, Outcome
 from qik_core.store.link import Link
 from qik_core.store.store import Candidate
 from qik_core.store.worker import Beat, Limits, WorkerStore
@@ -186,6 +187,7 @@ class Worker:
     def dismiss(self) -> None:
         """End every thread and connection of a worker that has left; for a process that goes on."""
         self.courier.dismiss()
+        self._processor.checks.close()
         self._loop.stop()
         for teller in (self._life, self._beats):
             teller.stop()
@@ -221,7 +223,7 @@ class Worker:
             Capsule(
                 name,
                 Crew(
-                    processor.process,
+                    self._perform,
                     [self._site.marker(next(slots)) for _ in range(each.concurrency or 1)],
                     ring,
                 ),
@@ -231,6 +233,10 @@ class Worker:
             )
             for name, each in settings.all_capsules().items()
         ]
+
+    def _perform(self, job: Fetched, entered: Callable[[Context], None]) -> Outcome | None:
+        crew = next(iter(self.courier.capsules)).crew  # all have one list of what has ended
+        return self._processor.process(job, entered, crew.settle)
 
     def _waiting(self) -> list[Fetched]:
         return [job for capsule in self.courier.capsules for job in capsule.crew.waiting()]

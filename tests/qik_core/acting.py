@@ -41,18 +41,16 @@ def fetched(**fields: Any) -> Fetched:
     return Fetched(b"1.1", json.dumps(kept, separators=(",", ":")).encode(), "low")
 
 
-def process(
-    job: Fetched,
+def processor(
     *,
     middleware: Sequence[ServerMiddleware] = (),
-    entered: Callable[[Context], None] = lambda _: None,
     wait: Callable[..., Any] = lambda *_: None,
     now: float = NOW,
     retries: int = 25,
     rows: Rows | None = None,
     dice: float = 0.0,
-) -> Outcome:
-    processor = Processor(
+) -> Processor:
+    return Processor(
         find=registry.find,
         wait=wait,
         now=lambda: now,
@@ -60,7 +58,16 @@ def process(
         deadlines=Deadlines(started, lambda _: None),
         terms=Terms(middleware, retries=retries, seam=lambda: rows),
     )
-    return processor.process(job, entered)
+
+
+def process(
+    job: Fetched, *, entered: Callable[[Context], None] = lambda _: None, **given: Any
+) -> Outcome:
+    return processor(**given).process(job, entered)
+
+
+def process_later(job: Fetched, later: Callable[[Outcome], None], **given: Any) -> Outcome | None:
+    return processor(**given).process(job, lambda _: None, later)
 
 
 def other(outcome: Outcome, kind: Kind) -> Payload:

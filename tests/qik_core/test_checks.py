@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from qik_core import Job, registry
-from qik_core.checks import BLIND, FRESH, MOST, PATIENCE, Checks
+from qik_core.checks import Checks
+from qik_core.desk import BLIND, FRESH, MOST, PATIENCE
 from qik_core.payload import Payload
 from qik_core.rows import Asked, Standing
 from qik_core.store.ended import EndedKind
@@ -90,7 +91,7 @@ def test_a_class_that_is_not_checked_is_not_asked_for(desk: Checks) -> None:
     table.checks = table.progresses = False
 
     assert before(desk, table, 1) is PENDING
-    assert desk.after(table, asked(1)) is GONE
+    assert not desk.expects(table, "Row")
     assert table.looks == []
 
 
@@ -105,7 +106,7 @@ def ask_all(
     first = threads.submit(before, desk, table, numbers[0])
     eventually(lambda: len(table.looks) == 1)
     rest = [threads.submit(before, desk, table, number) for number in numbers[1:]]
-    eventually(lambda: len(desk._desk("Row")._questions) == len(rest))
+    eventually(lambda: desk._desk("Row").waiting == len(rest))
     return [first, *rest]
 
 
@@ -168,7 +169,7 @@ def test_after_a_run_nothing_counts_that_was_asked_before_its_end(
     one = threads.submit(desk.after, table, asked(1))
     eventually(lambda: len(table.looks) == 3)
     two = threads.submit(desk.after, table, asked(1))
-    eventually(lambda: desk._desk("Row")._questions)
+    eventually(lambda: desk._desk("Row").waiting)
     table.gate.set()
     one.result(10)
     table.pending.clear()  # both were read by now, or the second reads this
@@ -193,7 +194,7 @@ def test_what_was_answered_and_never_used_is_forgotten(desk: Checks, clock: Cloc
     desk.ahead = tuple
     before(desk, table, 0)
 
-    assert desk._desk("Row")._known == {}
+    assert desk._desk("Row").known == 0
 
 
 def test_classes_do_not_wait_for_each_other(desk: Checks, threads: ThreadPoolExecutor) -> None:
@@ -274,7 +275,7 @@ def test_a_database_that_hangs_holds_one_thread_and_the_others_for_a_moment(
     assert len(table.looks) == 1
     table.gate.set()
     assert answers[0].result(10) is PENDING
-    assert desk._desk("Row")._questions == []
+    assert desk._desk("Row").waiting == 0
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
@@ -298,12 +299,12 @@ def test_a_defect_in_what_knows_rows_ends_no_job(
     table = Table(1)
     setattr(table, method, broken)
     checks = Checks(registry.find, lambda: table)
-    answers = checks.seam_of("Row"), before(checks, table, 1), checks.after(table, asked(1))
+    answers = checks.seam_of("Row"), before(checks, table, 1), checks.expects(table, "Row")
 
     expected = {
-        "reconciled": (None, PENDING, PENDING),
-        "checked": (table, UNKNOWN, PENDING),
-        "progress": (table, PENDING, GONE),
+        "reconciled": (None, PENDING, True),
+        "checked": (table, UNKNOWN, True),
+        "progress": (table, PENDING, False),
     }
     assert answers == expected[method]
     assert "check of rows met a defect" in caplog.text
@@ -345,6 +346,118 @@ def test_the_answers_keep_apart_under_many_threads(threads: ThreadPoolExecutor) 
     assert len(results) == 2_000
     assert all(results)
     assert sum(map(len, table.looks)) == 2_000
+
+
+# --- what is left at a desk ----------------------------------------------------------------
+
+
+class Answers:
+    """Takes answers from other threads."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, list[Standing]] = {}
+        self.threads: set[str] = set()
+
+    def take(self, number: int) -> Callable[[Standing], None]:
+        def deliver(said: Standing) -> None:
+            self.threads.add(threading.current_thread().name)
+            self.of.setdefault(number, []).append(said)
+
+        return deliver
+
+
+def leave(desk: Checks, table: Table, answers: Answers, *numbers: int) -> None:
+    for number in numbers:
+        desk.afterwards(table, asked(number), answers.take(number))
+
+
+def test_what_is_left_is_answered_from_another_thread_many_in_one_question() -> None:
+    desk, table, answers = Checks(registry.find), Table(*range(0, 400, 2)), Answers()
+    table.gate.clear()
+    leave(desk, table, answers, 0)
+    eventually(lambda: table.looks)
+    leave(desk, table, answers, *range(1, 400))
+    assert answers.of == {}
+    table.gate.set()
+
+    eventually(lambda: len(answers.of) == 400)
+    assert answers.of == {n: [GONE if n % 2 else PENDING] for n in range(400)}
+    assert [len(look) for look in table.looks] == [1, 250, 149]
+    assert answers.threads == {"rows-Row"}
+
+
+def test_a_thread_that_asks_takes_along_what_was_left(threads: ThreadPoolExecutor) -> None:
+    desk, table, answers = Checks(registry.find), Table(1), Answers()
+    table.gate.clear()
+    first = threads.submit(before, desk, table, 5)
+    eventually(lambda: table.looks)
+    leave(desk, table, answers, 1, 2)
+    table.gate.set()
+
+    assert first.result(10) is GONE
+    eventually(lambda: answers.of == {1: [PENDING], 2: [GONE]})
+
+
+def test_what_is_left_while_nothing_can_be_known_is_answered_at_once(
+    desk: Checks, clock: Clock
+) -> None:
+    table, answers = Table(1), Answers()
+    table.down = True
+    before(desk, table, 9)
+    leave(desk, table, answers, 1)
+    assert answers.of == {1: [UNKNOWN]}
+    assert len(table.looks) == 1
+
+    clock.now += BLIND
+    table.down = False
+    leave(desk, table, answers, 2)
+    eventually(lambda: answers.of == {1: [UNKNOWN], 2: [GONE]})
+
+
+def test_what_was_left_behind_a_question_that_hangs_is_given_up(desk: Checks, clock: Clock) -> None:
+    table, answers = Table(1), Answers()
+    table.gate.clear()
+    leave(desk, table, answers, 1)
+    eventually(lambda: table.looks)
+    leave(desk, table, answers, 2, 3)
+    assert answers.of == {}
+
+    clock.now += PATIENCE + 0.1
+    leave(desk, table, answers, 4)
+    assert answers.of == {2: [UNKNOWN], 3: [UNKNOWN], 4: [UNKNOWN]}
+    table.gate.set()
+    eventually(lambda: answers.of.get(1) == [PENDING])
+
+
+def test_what_was_left_when_a_question_failed_is_not_asked_for_in_vain(
+    desk: Checks, clock: Clock
+) -> None:
+    table, answers = Table(1), Answers()
+    table.gate.clear()
+    table.down = True
+    leave(desk, table, answers, 1)
+    eventually(lambda: table.looks)
+    leave(desk, table, answers, 2)
+    table.gate.set()
+
+    eventually(lambda: answers.of == {1: [UNKNOWN], 2: [UNKNOWN]})
+    assert len(table.looks) == 1
+
+
+def test_a_desk_that_is_closed_ends_its_thread_behind_what_was_left() -> None:
+    desk, table, answers = Checks(registry.find), Table(1), Answers()
+    table.gate.clear()
+    leave(desk, table, answers, 1)
+    eventually(lambda: table.looks)
+    leave(desk, table, answers, 2)
+    desk.close()
+    thread = desk._desk("Row")._left
+    assert thread is not None
+    table.gate.set()
+
+    thread.join(10)
+    assert not thread.is_alive()
+    assert answers.of == {1: [PENDING], 2: [GONE]}
 
 
 # --- notes ---------------------------------------------------------------------------------

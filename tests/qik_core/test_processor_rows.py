@@ -15,8 +15,19 @@ from qik_core.errors import QikError
 from qik_core.outcomes import Discard, RequeueAfter, RetryIn, Terminal
 from qik_core.payload import Payload
 from qik_core.store.exchange import Done, Kind, Other, Outcome
-from tests.qik_core.acting import LOCK, NOW, fetched, gone, job_that, other, process, raising
+from tests.qik_core.acting import (
+    LOCK,
+    NOW,
+    fetched,
+    gone,
+    job_that,
+    other,
+    process,
+    process_later,
+    raising,
+)
 from tests.qik_core.telling import Table
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +171,29 @@ def test_a_job_that_asks_to_run_again_is_not_asked_about() -> None:
 
     assert noted(process(fetched(), rows=table)) == ("", {})
     assert table.looks == [[7]]
+
+
+def test_the_thread_of_a_run_does_not_wait_for_what_its_row_is_like_afterwards() -> None:
+    job_that(lambda _, n: None)
+    table, outcomes = Table(7), list[Outcome]()
+
+    assert process_later(fetched(qik=LOCK), outcomes.append, rows=table) is None
+    eventually(lambda: outcomes)
+    (idle,) = outcomes
+    assert noted(idle)[0] == "no_progress"
+    assert table.looks == [[7], [7]]
+
+
+def test_only_a_run_that_ended_well_and_is_expected_to_make_progress_ends_later() -> None:
+    job_that(raising(ValueError("no")))
+    table, later = Table(7), list[Outcome]()
+    assert process_later(fetched(retry=3), later.append, rows=table) is not None
+    job_that(lambda _, n: None)
+    assert process_later(fetched(), later.append, rows=Table()) is not None  # stale
+    table.progresses = False
+    assert process_later(fetched(), later.append, rows=table) == Done(fetched())
+    assert process_later(fetched(), later.append) == Done(fetched())
+    assert later == []
 
 
 # --- ends that leave a row pending ---------------------------------------------------------
