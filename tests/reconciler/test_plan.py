@@ -14,6 +14,7 @@ from reconciler.engines import Engines
 from reconciler.passes import Pass, Tools
 from reconciler.plan import Means, lease_of, plan
 from reconciler.quarantine import RowStates
+from reconciler.rows import tag
 from reconciler.units import units
 from tests.reconciler.ends import end
 from tests.reconciler.sharded import shard, sharded
@@ -169,10 +170,13 @@ def test_rows_that_are_held_back_are_told_by_why_and_are_not_counted_as_new(
     engines: Engines, home: Engine, seam: Passes, raw: Any
 ) -> None:
     fill(home, range(1, 6))
-    definition = items(PENDING, quarantine=Quarantine(after=2))
+    definition = items(PENDING, version=Item.version, quarantine=Quarantine(after=2))
     for key, times in ((1, 1), (2, 2)):
         for _ in range(times):
-            end(raw, definition, (key,))
+            end(raw, definition, (key,), version=tag(1))
+    end(
+        raw, definition, (3,), version=tag(0)
+    )  # changed since: a pass would free it, and write that
     states = RowStates(home, seam)
     states.drain()
     before = redis_now(raw), sql_now(home)
