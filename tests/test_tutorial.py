@@ -287,6 +287,7 @@ def follow(page: Path, folder: Path, environment: dict[str, str]) -> None:
             terminal.close()
 
 
+@pytest.mark.timeout(400)  # an environment is made, a package installed, and everything started
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_newcomer_who_types_what_stands_there_sees_what_stands_there(
     page: Path, tmp_path: Path, environment: dict[str, str]

@@ -18,12 +18,14 @@ from examples.saas.models import (
 )
 from reconciler import Fair, Guard, Reconciler, derive
 
-EVERY = timedelta(seconds=2)
+EVERY = timedelta(seconds=3)
 """So short that one can watch it; a minute is usual."""
 JITTER = timedelta(seconds=1)
+MIN_AGE = timedelta(seconds=2)
+"""The time of an edge to arrive."""
 
 
-class NewAccounts(Reconciler, every=EVERY, jitter=JITTER, min_age=EVERY, edges=True):
+class NewAccounts(Reconciler, every=EVERY, jitter=JITTER, min_age=MIN_AGE, edges=True):
     """The sign-up pushes the job itself, so a pass leaves young rows alone, and each row that it does tell was lost."""
 
     pending = derive(
@@ -51,7 +53,7 @@ class DueInvoices(
     )
 
 
-class DueReminders(Reconciler, every=EVERY):
+class DueReminders(Reconciler, every=EVERY, jitter=JITTER):
     """A reminder is told ahead of its time and becomes due at its moment; later ones stay in SQL."""
 
     pending = derive(
@@ -67,7 +69,7 @@ class RequestedWorkspaces(
     every=EVERY,
     jitter=JITTER,
     database=INFRA,
-    min_age=EVERY,
+    min_age=MIN_AGE,
     edges=True,
     fair=Fair(per_tenant=100),
 ):

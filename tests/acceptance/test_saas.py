@@ -188,4 +188,4 @@ def test_nothing_of_the_service_is_wrong_by_lint(
     with service(tmp_path, redis_url, urls) as saas:
         done = saas.run("lint")
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.returncode, done.stdout) == (0, "nothing is found\n"), done.stdout + done.stderr
