@@ -21,6 +21,12 @@ PENDING = select(Item.id).where(Item.state == "pending")
 Row = tuple[int, ...]
 
 
+@pytest.fixture
+def home(engine: Engine) -> Engine:
+    """A database with the shop's tables; no pass runs here, so it needs none of ours."""
+    return engine
+
+
 def of_tenants(engine: Engine, **counts: int) -> dict[int, str]:
     """Insert so many items for each tenant, tenant after tenant; returns whose each is."""
     owners: dict[int, str] = {}

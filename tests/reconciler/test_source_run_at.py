@@ -31,6 +31,12 @@ from tests.reconciler.shop import Item, change, fill, items
 PENDING = select(Item.id).where(Item.state == "pending")
 
 
+@pytest.fixture
+def home(engine: Engine) -> Engine:
+    """A database with the shop's tables; no pass runs here, so it needs none of ours."""
+    return engine
+
+
 def stamp(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
 
