@@ -156,9 +156,12 @@ class Memory:
     def locked(
         self, connection: Connection, keys: Mapping[str, Collection[str]]
     ) -> dict[tuple[str, str], State]:
-        """Return the states of class → keys, theirs until the transaction ends."""
+        """Return the states of class → keys, locked until the transaction ends.
+
+        Whoever writes several rows locks them by this first, in one order: so nobody waits for somebody who waits for him.
+        """
         found = {}
-        for job, digests in keys.items():
+        for job, digests in sorted(keys.items()):
             for chunk in _chunks(sorted(digests)):
                 query = (
                     select(row_state)
@@ -210,6 +213,7 @@ class Memory:
             values = {**guard, **_values(change.state, change.delay), "b_shard": shard}
             (kept if change.delay is None else timed).append(values)
         with writing(self._home) as connection:
+            self.locked(connection, _keys(before))
             if forgotten:
                 connection.execute(_unchanged(delete(row_state)), forgotten)
             for rows, times in (
@@ -236,6 +240,7 @@ class Memory:
         `note` is what the audit is told of it.
         """
         with writing(self._home) as connection:
+            self.locked(connection, _keys(states))
             count = 0
             for state in states:
                 gone = connection.execute(_unchanged(delete(row_state)), _guard(state))
@@ -330,6 +335,13 @@ def _guard(state: State) -> dict[str, Any]:
         "g_state": state.hold.value,
         "g_version": state.version,
     }
+
+
+def _keys(states: Iterable[State]) -> dict[str, set[str]]:
+    keys: dict[str, set[str]] = {}
+    for each in states:
+        keys.setdefault(each.job, set()).add(each.digest)
+    return keys
 
 
 def _by_key(statement: Any) -> Any:

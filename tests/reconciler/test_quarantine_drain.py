@@ -3,6 +3,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from threading import Event
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from sqlalchemy import Engine, select, text
 
 from qik_core.errors import StoreError
 from qik_core.passes import EndedKind, Passes
+from qik_core.rows import Standing
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
@@ -221,3 +224,40 @@ _NARROWER = {
     "postgresql": "ALTER TABLE reconciler_row_state ALTER error TYPE varchar(5)",
     "mariadb": "ALTER TABLE reconciler_row_state MODIFY error varchar(5)",
 }
+
+
+@pytest.mark.slow
+def test_drains_verdicts_and_releases_at_once_lose_no_record_and_raise_nothing(
+    home: Engine, seam: Passes, raw: Any
+) -> None:
+    definition = items(PENDING, version=Item.version, quarantine=POLICY)
+    keys = digests(definition, *range(50))
+    done = Event()
+
+    def judge(seed: int) -> int:
+        states, dice, freed = RowStates(home, seam, f"v{seed}"), Random(seed), 0
+        while not done.wait(0.01):
+            held = states.filter(definition, keys, [f"{dice.randrange(3):06}" for _ in keys])
+            freed += held.count(None)
+            states.healed(definition, lambda asked: [Standing.PENDING] * len(asked))
+        return freed
+
+    def drain(seed: int) -> int:
+        states, dice, drained = RowStates(home, seam), Random(seed), 0
+        for _ in range(20):
+            for _ in range(10):
+                end(raw, definition, (dice.randrange(50),), version="000000")
+            drained += states.drain()
+        return drained
+
+    with ThreadPoolExecutor(6) as pool:
+        judging = [pool.submit(judge, seed) for seed in range(3)]
+        draining = [pool.submit(drain, seed) for seed in range(3)]
+        try:
+            drained = sum(each.result(120) for each in draining)
+        finally:
+            done.set()
+        assert all(each.result(30) > 0 for each in judging)
+
+    assert drained + RowStates(home, seam).drain() == 600
+    assert raw.llen("qik:ended") == 0
