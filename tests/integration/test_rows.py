@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 
@@ -68,6 +69,12 @@ class Twice(Job, unique_for=600):
         if (HERE / "second").exists():
             (HERE / "rows" / str(n)).unlink()
         (HERE / "second").touch()
+
+class Hang(Job, unique_for=600):
+    def perform(self, n: int) -> None:
+        note("start", n)
+        (HERE / "rows" / str(n)).unlink()
+        (HERE / "hangHang").touch()  # whoever asks from now on hangs
 
 class Fail(Job, unique_for=600, retry=0):
     def perform(self, n: int) -> None:
@@ -219,6 +226,41 @@ def test_a_database_that_hangs_stalls_no_worker(shop: Shop, raw: redis.Redis) ->
     (shop.folder / "hangTake").unlink()
     eventually(drained(raw))
     assert "a defect" not in shop.log()
+
+
+def hanging(shop: Shop) -> subprocess.Popen[bytes]:
+    """A worker that has run a job, and hangs in the question what the run has changed."""
+    pend(shop, 1)
+    shop.push("Hang", 1)
+    worker = shop.work()
+    eventually(lambda: len(shop.notes("look")) == 2)
+    return worker
+
+
+def test_a_worker_that_leaves_settles_what_it_still_asks_about(
+    shop: Shop, raw: redis.Redis, passes: Passes
+) -> None:
+    worker = hanging(shop)
+    worker.terminate()
+    eventually(lambda: "quiet" in shop.log())
+    (shop.folder / "hangHang").unlink()
+    assert worker.wait(10) == 0
+
+    assert drained(raw)()
+    assert (shop.runs("start"), read(passes)) == (Counter({1: 1}), Counter())
+
+
+def test_a_job_whose_process_died_before_its_end_was_known_is_stale_the_next_time(
+    shop: Shop, raw: redis.Redis, passes: Passes
+) -> None:
+    worker = hanging(shop)
+    (child,) = shop.children(worker)
+    os.kill(child, signal.SIGKILL)
+    (shop.folder / "hangHang").unlink()
+    eventually(drained(raw), 20)
+
+    assert (shop.runs("start"), count(raw, "stale")) == (Counter({1: 1}), 1)
+    assert read(passes) == Counter()
 
 
 @pytest.mark.slow
