@@ -40,7 +40,7 @@ def test_scenario_18_fifty_threads_that_push_the_same_keys_make_one_job_each(
 
 
 @pytest.mark.usefixtures("edges")
-@sizes(fast=3, full=100)
+@sizes(fast=None, full=100)
 def test_scenario_19_a_key_as_text_is_refused_and_never_a_second_job(
     world: World, size: Size, raw: Any
 ) -> None:

@@ -27,10 +27,16 @@ class Items(Reconciler, every=2):
 WIDE = PLAIN.replace("every={every}", "every=3_600, jitter=900")
 SHORT = PLAIN.replace("every={every}", "every=1")
 FINDINGS = [
-    pytest.param(UNTOLD, "unreconciled", "Forgotten", id="no-reconciler"),
+    pytest.param(UNTOLD, "unreconciled", "Forgotten", id="no-reconciler", marks=pytest.mark.slow),
     pytest.param(ARITY, "columns-fit", "Items", id="arity"),
-    pytest.param(TIES, "key-unique", "Items", id="no-tie-break"),
-    pytest.param(WIDE, "jitter-below-unique-for", "Items", id="unique-for-below-jitter"),
+    pytest.param(TIES, "key-unique", "Items", id="no-tie-break", marks=pytest.mark.slow),
+    pytest.param(
+        WIDE,
+        "jitter-below-unique-for",
+        "Items",
+        id="unique-for-below-jitter",
+        marks=pytest.mark.slow,
+    ),
     pytest.param(SHORT, "slow-pass", "Items", id="every-below-pass-time"),
 ]
 

@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 
 @pytest.mark.usefixtures("edges")
-@sizes(fast=3_000, full=10_000)
+@sizes(fast=1_000, full=10_000)
 def test_scenario_41_a_full_redis_is_drained_and_serves_again_without_a_restart(
     world: World, size: Size, raw: Any
 ) -> None:
@@ -140,7 +140,7 @@ GROWTH = 50_000
 """Kilobytes by which the process of reconcilers may grow."""
 
 
-@sizes(fast=60_000, full=1_000_000, on="postgres")
+@sizes(fast=None, full=1_000_000)
 def test_scenario_43_few_pending_rows_of_a_large_table_are_found_by_their_index(
     world: World, size: Size, raw: Any
 ) -> None:
@@ -228,6 +228,7 @@ def test_scenario_50_a_broken_reconciler_does_not_hold_up_the_good_ones(
     assert world.reconcilers[0].poll() is None
 
 
+@pytest.mark.slow
 def test_scenario_56_a_worker_does_not_start_on_a_redis_that_may_evict(
     tmp_path: Path, sqlite_url: str
 ) -> None:

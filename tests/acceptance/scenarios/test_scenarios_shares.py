@@ -30,7 +30,7 @@ CHUNK = 500
 
 
 @pytest.mark.usefixtures("edges")
-@sizes(fast=400, full=20_000, timeout=600)
+@sizes(fast=300, full=20_000, timeout=600)
 def test_scenario_28_passes_wait_above_the_water_mark_and_edges_do_not(
     world: World, size: Size, raw: Any
 ) -> None:
