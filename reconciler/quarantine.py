@@ -186,6 +186,10 @@ class RowStates:
             self._forget_read(definition.facts.name)
         return _held(len(digests), judged)
 
+    def refresh(self, definition: Definition) -> None:
+        """Forget what was read of a class: others may have taken over records meanwhile."""
+        self._forget_read(definition.facts.name)
+
     def glance(
         self, definition: Definition, digests: Sequence[bytes], tags: Sequence[str] | None = None
     ) -> list[Held | None]:
@@ -207,28 +211,20 @@ class RowStates:
     def healed(self, definition: Definition, look: Look) -> int:
         """Forget rows that match no more; looks at up to CHUNK of those remembered, at others the next time.
 
-        `look` says how rows stand, as `qik_core.rows` has it. What an operator has quarantined stays so.
+        `look` says how rows stand, as `qik_core.rows` has it. A row that has a job is left alone: many jobs take their row
+        out of the pending ones while they run. What an operator has quarantined stays so.
+
+        Raises:
+            StoreError: Redis did not answer.
         """
         name, shard = definition.facts.name, definition.shard
         if name not in self._all():
             return 0
-        page = self.memory.page(
-            name, {shard, ""}, after=(name, self._cursors.get((name, shard), ""))
-        )
+        after = name, self._cursors.get((name, shard), "")
+        page = self.memory.page(name, {shard, ""}, after=after)
         self._cursors[name, shard] = page[-1].digest if len(page) == CHUNK else ""
-        asked = [
-            (state, Asked(name, args, state.digest))
-            for state in page
-            if state.reason is not Reason.OPERATOR
-            and (args := arguments(definition, state)) is not None
-        ]
-        gone: list[State] = []
-        for start in range(0, len(asked), _ASKED):
-            some = asked[start : start + _ASKED]
-            stand = look([each for _, each in some])
-            gone += [
-                state for (state, _), each in zip(some, stand, strict=True) if each is Standing.GONE
-            ]
+        idle = self._idle([each for each in page if each.reason is not Reason.OPERATOR])
+        gone = self._idle(_gone(definition, idle, look))  # no job came and went meanwhile
         if not gone:
             return 0
         count = again(lambda: self.memory.forget(gone))
@@ -236,6 +232,13 @@ class RowStates:
         return count
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _idle(self, states: Sequence[State]) -> list[State]:
+        """Return the states of rows that have no job now."""
+        if not states:
+            return []
+        told = self._seam.told([each.digest.encode() for each in states])
+        return [state for state, has_job in zip(states, told, strict=True) if not has_job]
 
     def _judged(
         self, definition: Definition, digests: Sequence[bytes], tags: Sequence[str] | None
@@ -322,6 +325,22 @@ def readable(definition: Definition, args: Sequence[Any]) -> str:
 def written(args: Sequence[Any]) -> str:
     """Return the arguments of a job as the table has them."""
     return json.dumps(list(args))
+
+
+def _gone(definition: Definition, states: Sequence[State], look: Look) -> list[State]:
+    """Return the states of rows that match no more, as far as they can be asked for."""
+    known = [(state, arguments(definition, state)) for state in states]
+    asked = [
+        (state, Asked(state.job, args, state.digest)) for state, args in known if args is not None
+    ]
+    gone: list[State] = []
+    for start in range(0, len(asked), _ASKED):
+        some = asked[start : start + _ASKED]
+        stand = look([each for _, each in some])
+        gone += [
+            state for (state, _), each in zip(some, stand, strict=True) if each is Standing.GONE
+        ]
+    return gone
 
 
 def _held(count: int, judged: Mapping[int, tuple[State, Verdict]]) -> list[Held | None]:

@@ -288,6 +288,30 @@ def test_a_job_that_ends_well_and_changes_nothing_is_backed_off_and_quarantined(
 
 
 @ON_ONE
+def test_a_job_that_marks_its_row_while_it_runs_is_counted_all_the_same(bench: Bench) -> None:
+    fill(bench.home, [1])
+    started, fail = threading.Semaphore(0), threading.Semaphore(0)
+
+    def marks(item_id: int) -> None:
+        change(bench.home, item_id, state="working")
+        started.release()
+        assert fail.acquire(timeout=30)
+        change(bench.home, item_id, state="pending")
+        raise ValueError("no such account")
+
+    bench.acts = {1: marks}
+    for run in range(1, AFTER + 1):
+        bench.in_time()
+        bench.passed()
+        assert started.acquire(timeout=30)
+        assert bench.passed().scanned == 0  # while it runs, its row does not match
+        fail.release()
+        bench.ended(run)
+
+    assert bench.states()["1"].hold is Hold.QUARANTINED
+
+
+@ON_ONE
 def test_a_job_that_can_never_succeed_runs_once(bench: Bench) -> None:
     fill(bench.home, [1, 2])
     bench.acts = {1: gives_up}

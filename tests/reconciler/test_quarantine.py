@@ -221,6 +221,35 @@ def test_rows_that_match_no_more_are_forgotten(
 
 
 @ON_ONE
+def test_a_row_that_has_a_job_is_not_forgotten_while_that_keeps_it_from_matching(
+    home: Engine, states: RowStates, definition: Definition, raw: Any, seam: Passes
+) -> None:
+    end(raw, definition, (1,))
+    states.drain()
+    seam.push(definition.job, [(1,)])
+
+    assert states.healed(definition, stand(1)) == 0
+    assert list(stored(home)) == ["1"]
+    raw.flushall()
+    assert states.healed(definition, stand(1)) == 1
+
+
+@ON_ONE
+def test_a_row_whose_job_comes_while_it_is_asked_for_is_not_forgotten(
+    home: Engine, states: RowStates, definition: Definition, raw: Any, seam: Passes
+) -> None:
+    end(raw, definition, (1,))
+    states.drain()
+
+    def look(asked: Sequence[Asked]) -> Sequence[Standing]:
+        seam.push(definition.job, [(1,)])
+        return [Standing.GONE] * len(asked)
+
+    assert states.healed(definition, look) == 0
+    assert list(stored(home)) == ["1"]
+
+
+@ON_ONE
 def test_a_row_that_could_not_be_asked_for_is_not_forgotten(
     home: Engine, states: RowStates, definition: Definition, raw: Any
 ) -> None:
