@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from qik_core.passes import Passes
+from qik_core.rows import Asked, Standing
 from reconciler.definition import Definition
 from reconciler.drift import Loss, causes
 from reconciler.fair import Shares
 from reconciler.gauges import moment
 from reconciler.ledger import Ledger
 from reconciler.quarantine import RowStates
-from reconciler.report import LATE, OVER_SHARE
+from reconciler.recheck import Recheck
+from reconciler.report import GONE, LATE, OVER_SHARE
 from reconciler.rows import Batch
 from reconciler.source import due_in
+
+_ASKED: Final = 250
 
 
 class Tools(Protocol):
@@ -33,6 +37,10 @@ class Tools(Protocol):
     @property
     def states(self) -> RowStates:
         """What is remembered of rows."""
+
+    @property
+    def recheck(self) -> Recheck:
+        """What looks at rows by their keys."""
 
 
 class Choice:
@@ -58,6 +66,20 @@ class Choice:
         """Return the rows of a page that may be told, with the seconds until each is due where rows say so."""
         return self._in_share(self._in_time(self._free(found)))
 
+    def still(self, new: Batch, of: int) -> Batch:
+        """Return those of the untold rows of a page of so many that want a job still.
+
+        A job may have ended since its row was read. It left a record in the step in which its lock went, so what is drained
+        now has it; if it ended well its row matches no more. Where nearly all rows are new, asking for each would cost more
+        than to push a job that is skipped when its row is looked at.
+        """
+        self._tools.states.drain()
+        few = self._definition.edges or 2 * len(new) < of
+        if few:
+            self._tools.states.refresh(self._definition)
+        new = self._free(new)
+        return self._pending(new) if few else new
+
     def causes(self, told: Batch, epoch: str) -> Counter[str]:
         """Return why these rows, told just now, had no job. `epoch` is the life of Redis that this pass began in."""
         if not self._asked:
@@ -72,6 +94,23 @@ class Choice:
         held = self._tools.states.filter(self._definition, found.digests, found.tags)
         self._codes.update(each.code.value for each in held if each is not None)
         return found.pick([at for at, each in enumerate(held) if each is None])
+
+    def _pending(self, found: Batch) -> Batch:
+        name = self._definition.facts.name
+        asked = {
+            at: Asked(name, tuple(args), digest.decode())
+            for at, (args, digest) in enumerate(zip(found.args, found.digests, strict=True))
+            if found.due is None or found.due[at] <= 0  # what is due later does not match yet
+        }
+        gone: set[int] = set()
+        for start in range(0, len(asked), _ASKED):
+            places = list(asked)[start : start + _ASKED]
+            standings = self._tools.recheck.look([asked[at] for at in places])
+            said = zip(places, standings, strict=True)
+            gone.update(at for at, standing in said if standing is Standing.GONE)
+        if gone:
+            self._codes[GONE] += len(gone)
+        return found.pick([at for at in range(len(found)) if at not in gone])
 
     def _in_time(self, found: Batch) -> Batch:
         shape = self._definition.shape

@@ -205,10 +205,12 @@ class Pass:
         new = self._untold(found)
         if not new:
             return None
+        new = self._choice.still(new, len(travelling))
+        self._gauges.untold(self.definition, new)
         if self.definition.shadow:
             self._progress.codes[SHADOW] += len(new)
             return None
-        return self._stopped() or self._push(new)
+        return self._stopped() or (self._push(new) if new else None)
 
     def _note(self, invalid: Sequence[Invalid]) -> None:
         for each in invalid:
@@ -228,7 +230,6 @@ class Pass:
         new = found.pick([at for at, each in enumerate(told) if not each])
         if len(new) < len(found):
             self._progress.codes[TOLD] += len(found) - len(new)
-        self._gauges.untold(self.definition, new)
         return new
 
     def _push(self, new: Batch) -> Stop | None:

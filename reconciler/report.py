@@ -17,6 +17,9 @@ SHADOW: Final = "shadow"
 LATE: Final = "late"
 """Counted beside the push's codes: rows that were due too long ago, of a reconciler that says `late="skip"`."""
 
+GONE: Final = "gone"
+"""Counted beside the push's codes: rows that matched no more when they were about to be told."""
+
 OVER_SHARE: Final = "over_share"
 """Counted beside the push's codes: rows beyond their tenant's share of a pass."""
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, insert, select
 
 from qik_core import Job
+from qik_core.passes import Passes
 from reconciler import Fair, Reconciler, derive
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome, Report
 from reconciler.status import standings
 from reconciler.tables import passes
+from tests.reconciler.ends import end
 from tests.reconciler.shop import Item, Member, change, fill, items
 
 PENDING = select(Item.id).where(Item.state == "pending")
@@ -63,11 +68,16 @@ def test_every_tenant_has_its_turn_and_nobody_more_than_its_share(
     fill(home, [1])
     with home.begin() as connection:
         rows = [
-            {"org_id": org, "user_id": user, "email": f"{org}-{user}", "token": _token(org, user)}
+            {
+                "org_id": org,
+                "user_id": user,
+                "email": f"{org}-{user}",
+                "token": UUID(int=org * 1_000 + user),
+            }
             for org, users in ((1, 40), (2, 3), (3, 1))
             for user in range(1, users + 1)
         ]
-        connection.execute(Member.__table__.insert(), rows)
+        connection.execute(insert(Member), rows)
 
     class Sync(Job, queue="work", unique_for=3600):
         def perform(self, org_id: int, user_id: int) -> None: ...
@@ -78,12 +88,6 @@ def test_every_tenant_has_its_turn_and_nobody_more_than_its_share(
     assert run(Syncs.definition, tools).codes == {"enqueued": 5}
     pushed = [json.loads(each)["args"] for each in reversed(raw.lrange("queue:work", 0, -1))]
     assert [org for org, _ in pushed] == [1, 2, 3, 1, 2]
-
-
-def _token(org: int, user: int) -> Any:
-    from uuid import UUID
-
-    return UUID(int=org * 1_000 + user)
 
 
 def test_what_a_pass_measured_is_kept_in_the_ledger_and_shown(home: Engine, tools: Tools) -> None:
@@ -161,3 +165,49 @@ def test_rows_told_after_the_last_whole_pass_are_no_loss_of_a_flush(
     change(home, 2, state="done")
 
     assert run(definition, tools).details["drift"] == {"flush": 1, "untold": 1}
+
+
+class Racing(Passes):
+    """The real seam; `do` is called when it is asked which rows are told: jobs end while a pass is under way."""
+
+    def __init__(self, seam: Passes, do: Callable[[], object]) -> None:
+        super().__init__(seam._store)
+        self.do = do
+
+    def told(self, *args: Any, **options: Any) -> list[bool]:
+        self.do()
+        return super().told(*args, **options)
+
+
+def test_a_row_whose_job_has_ended_since_its_page_was_read_is_neither_told_nor_counted_as_lost(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, [1, 2, 3])
+    definition = items(PENDING, edges=True)
+    racing = Racing(tools.seam, lambda: change(home, 2, state="done"))
+
+    report = run(definition, replace(tools, seam=racing))
+
+    assert report.codes == {"enqueued": 2, "gone": 1}
+    assert report.details["drift"] == {"untold": 2}
+
+
+def test_a_row_whose_job_has_died_since_its_page_was_read_is_held_back(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, [1, 2])
+    definition = items(PENDING)
+    racing = Racing(tools.seam, lambda: end(raw, definition, (2,)))
+
+    report = run(definition, replace(tools, seam=racing))
+
+    assert report.codes == {"enqueued": 1, "waiting": 1}
+
+
+def test_a_row_that_is_told_ahead_of_its_time_is_not_taken_for_one_that_matches_no_more(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, [1], since=now() + timedelta(seconds=40))
+    definition = items(PENDING, run_at=Item.since, horizon=60, edges=True)
+
+    assert run(definition, tools).codes == {"enqueued": 1}
