@@ -33,7 +33,7 @@ class Letter(Base):
     sent: Mapped[bool] = mapped_column(default=False)
 
 
-class SendLetter(Job, unique_for=timedelta(hours=1)):
+class SendLetter(Job, retry=5, unique_for=timedelta(hours=1)):
     """Sends one letter."""
 
     def perform(self, letter_id: int) -> None:
@@ -44,7 +44,7 @@ class SendLetter(Job, unique_for=timedelta(hours=1)):
                 print(f"letter {letter_id} is sent")
 
 
-class UnsentLetters(Reconciler, every=timedelta(seconds=2)):
+class UnsentLetters(Reconciler, every=timedelta(seconds=2), jitter=timedelta(seconds=1)):
     """Every letter that is not sent wants the job, whoever wrote it and whatever Redis has forgotten."""
 
     pending = derive(SendLetter, select(Letter.id).where(~Letter.sent))
