@@ -171,3 +171,35 @@ def test_a_job_that_forks_is_one_run_whose_child_leaves_without_an_outcome() -> 
     eventually(lambda: len(crew.done) == 2)
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0]
     assert crew.runs == 2
+
+
+def test_a_run_whose_outcome_comes_later_frees_its_thread_and_rings_when_it_comes() -> None:
+    rings: list[int] = []
+
+    def perform(job: Fetched, entered: Callable[[Context], None]) -> None:
+        entered(Context(JOB))
+
+    crew = Crew(perform, [lambda _: None], lambda: rings.append(1))
+    crew.looked_at = time.monotonic() + 3600
+    crew.start()
+    (job,) = jobs(1)
+    crew.add([job])
+    eventually(lambda: crew.runs == 1 and crew.idle == 1)
+    assert list(crew.done) == []
+
+    crew.settle(Done(job))
+    assert (list(crew.done), rings) == ([Done(job)], [])
+    crew.wants_to_hear = True
+    crew.settle(Done(job))
+    assert rings == [1]
+
+
+def test_the_pocket_can_be_looked_into_while_jobs_are_taken(work: Work) -> None:
+    crew = crew_of(work, 1)
+    work.slow = {b"1.0"}
+    crew.add(jobs(0, 1, 2))
+    eventually(lambda: crew.running())
+
+    assert crew.waiting() == jobs(1, 2)
+    work.gate.set()
+    eventually(lambda: crew.waiting() == [])
