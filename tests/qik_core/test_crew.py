@@ -198,7 +198,7 @@ def test_the_pocket_can_be_looked_into_while_jobs_are_taken(work: Work) -> None:
     crew = crew_of(work, 1)
     work.slow = {b"1.0"}
     crew.add(jobs(0, 1, 2))
-    eventually(lambda: crew.running())
+    eventually(crew.running)
 
     assert crew.waiting() == jobs(1, 2)
     work.gate.set()
