@@ -223,7 +223,7 @@ class RowStates:
         after = name, self._cursors.get((name, shard), "")
         page = self.memory.page(name, {shard, ""}, after=after)
         self._cursors[name, shard] = page[-1].digest if len(page) == CHUNK else ""
-        idle = [each for each in page if each.reason is not Reason.OPERATOR]
+        idle = self._idle([each for each in page if each.reason is not Reason.OPERATOR])
         gone = self._idle(_gone(definition, idle, look))  # no job came and went meanwhile
         if not gone:
             return 0

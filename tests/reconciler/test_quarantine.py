@@ -228,7 +228,11 @@ def test_a_row_that_has_a_job_is_not_forgotten_while_that_keeps_it_from_matching
     states.drain()
     seam.push(definition.job, [(1,)])
 
-    assert states.healed(definition, stand(1)) == 0
+    def look(asked: Sequence[Asked]) -> Sequence[Standing]:
+        raw.flushall()  # its job ends just now
+        return [Standing.GONE] * len(asked)
+
+    assert states.healed(definition, look) == 0
     assert list(stored(home)) == ["1"]
     raw.flushall()
     assert states.healed(definition, stand(1)) == 1
