@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Engine
 
-from qik_core.errors import QikError
+from qik_core.errors import QikError, SettingsError
 from qik_core.findings import Severity
 from reconciler.advice import index_for
 from reconciler.definition import Definition
@@ -51,6 +51,7 @@ def ask(
             found.append(Finding(Check.DATABASE, Severity.ERROR, name, str(error), remedy))
         else:
             found += _timeouts(name, engines.of(one))
+    found += _replicas(reconcilers, engines)
     for each in reconcilers:
         if place_of(each) not in gone:
             try:
@@ -59,6 +60,17 @@ def ask(
             except QikError as error:
                 errors.append(error)
     return Answers(ordered(found), errors)
+
+
+def _replicas(reconcilers: Sequence[Definition], engines: Engines) -> Iterator[Finding]:
+    """A replica that is named is there; whether it is fresh is asked by each pass."""
+    for each in reconcilers:
+        if each.freshness is not None:
+            try:
+                engines.engine(each.freshness.replica)
+            except SettingsError as error:
+                remedy = "Correct the setting, or the replica= of its Freshness"
+                yield Finding(Check.DATABASE, Severity.ERROR, each.name, str(error), remedy)
 
 
 def _guarded(definition: Definition, engine: Engine) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, select
 
 from qik_core import Job, application, registry
 from qik_core.findings import Severity
-from reconciler import Backpressure, Guard, Reconciler, Shards, derive
+from reconciler import Backpressure, Freshness, Guard, Reconciler, Shards, derive
 from reconciler import registry as reconcilers
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
@@ -314,6 +314,15 @@ def test_a_database_that_is_not_configured_is_a_finding_and_one_that_is_silent_a
 
     assert [(each.check, each.subject) for each in wrong.findings] == [(Check.DATABASE, "other")]
     assert (away.findings, away.errors) == ([], [silent])
+
+
+def test_a_replica_that_is_not_configured_is_a_finding(home: Engine, engines: Engines) -> None:
+    defined = [items(PENDING, freshness=Freshness(replica="reporting"))]
+
+    seen = ask(defined, engines, {}).findings
+
+    assert [(each.check, each.subject) for each in seen] == [(Check.DATABASE, "Items")]
+    assert "reporting" in seen[0].what
 
 
 def test_an_engine_without_timeouts_is_found_and_ours_have_them(postgres_url: str) -> None:
