@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ import pytest
 from sqlalchemy import Engine, String, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from qik_core import Job
+from qik_core import Job, client, rows, settings
+from qik_core.embedding import EmbeddedWorker
 from qik_core.passes import Passes
 from qik_core.rows import Asked, Standing
+from qik_core.settings import Settings
+from qik_core.store import Store
 from qik_core.strict import decode
 from reconciler import Freshness, Occurrences, derive
 from reconciler.definition import Definition
@@ -23,8 +28,12 @@ from reconciler.plan import Means, plan
 from reconciler.report import Outcome, Report
 from reconciler.sql import read_clock
 from tests.reconciler.shop import Item, fill, items
+from tests.waiting import eventually
 
 HOUR = timedelta(hours=1)
+MINUTE = (datetime.now(UTC) + HOUR / 2).minute
+"""Of every slot: as far from now as can be, so that none falls due during a test."""
+SCHEDULE = f"{MINUTE} * * * *"
 
 
 class Base(DeclarativeBase):
@@ -45,7 +54,7 @@ class Build(Job, queue="reports", unique_for=3600):
 def hourly(**options: Any) -> Definition:
     options.setdefault("catchup", 6 * HOUR)
 
-    class Hourly(Occurrences, schedule="0 * * * *", **options):
+    class Hourly(Occurrences, schedule=SCHEDULE, **options):
         done = derive(Build, select(Built.slot).where(Built.kind == "hourly"))
 
     return Hourly.definition
@@ -58,15 +67,17 @@ def tables(home: Engine) -> None:
 
 def slots_of(home: Engine) -> list[datetime]:
     """Return the six slots of the window, by the database's clock, earliest first."""
-    last = datetime.fromtimestamp(read_clock(home), UTC).replace(minute=0, second=0, microsecond=0)
+    now = datetime.fromtimestamp(read_clock(home), UTC)
+    last = now.replace(minute=MINUTE, second=0, microsecond=0)
+    last -= HOUR if last > now else timedelta(0)
     return [last - each * HOUR for each in range(5, -1, -1)]
 
 
 def build(home: Engine, *slots: datetime) -> None:
     """Do what the job does, in columns without a zone."""
     with home.begin() as connection:
-        rows = [{"slot": each.replace(tzinfo=None), "kind": "hourly"} for each in slots]
-        connection.execute(insert(Built), rows)
+        values = [{"slot": each.replace(tzinfo=None), "kind": "hourly"} for each in slots]
+        connection.execute(insert(Built), values)
 
 
 def run(definition: Definition, tools: Tools) -> Report:
@@ -151,6 +162,75 @@ def test_a_plan_shows_the_slots_that_are_pending(
     assert [each.key for each in made.rows] == [(slots[4],), (slots[5],)]
     assert made.page is not None
     assert "built" in made.page.sql
+
+
+# --- with a worker that runs the jobs -------------------------------------------------------------
+
+
+@pytest.fixture
+def working(tools: Tools, redis_url: str) -> Iterator[None]:
+    """A worker in this process, which looks at slots before and after its runs."""
+    used = Settings(redis=redis_url, heartbeat=0.5, lease=3.0, shutdown=5.0, poll=0.1)
+    used = replace(used, queues=(("reports", 1),))
+    settings.use(used)
+    store = Store(redis_url, birth_ms=0)  # without the hold that a loss of Redis brings
+    store.look()
+    store.close()
+    tools.watch.look()
+    with rows.filled(lambda: tools.recheck), EmbeddedWorker(used, concurrency=2):
+        yield
+    client.current().store.close()
+    settings.use(None)
+
+
+def performing(home: Engine, write: Callable[[datetime], datetime], **options: Any) -> Any:
+    """Define a schedule whose job notes its slots, and writes into its row what `write` makes of them."""
+    ran: list[datetime] = []
+
+    class Perform(Job, queue="reports", unique_for=3600, retry=0):
+        def perform(self, slot: datetime) -> None:
+            ran.append(slot)
+            build(home, write(slot))
+
+    class Performed(Occurrences, schedule=SCHEDULE, catchup=6 * HOUR, **options):
+        done = derive(Perform, select(Built.slot))
+
+    return Performed.definition, ran
+
+
+@pytest.mark.usefixtures("working")
+def test_slots_run_one_after_the_other_and_each_once(home: Engine, tools: Tools) -> None:
+    slots = slots_of(home)
+    definition, ran = performing(home, lambda slot: slot, overlap="one")
+
+    for each in slots:
+        assert run(definition, tools).codes == {"enqueued": 1}
+        eventually(partial(ended, each, definition, tools, ran), 15)
+
+    assert ran == slots
+    assert run(definition, tools).scanned == 0
+
+
+@pytest.mark.usefixtures("working")
+def test_a_job_that_writes_another_moment_than_its_slot_has_made_no_progress(
+    home: Engine, tools: Tools
+) -> None:
+    definition, ran = performing(home, lambda slot: slot + timedelta(hours=2), overlap="one")
+
+    run(definition, tools)
+    eventually(lambda: ended(ran[-1], definition, tools, ran) if ran else False, 15)
+
+    eventually(lambda: run(definition, tools).codes == {"waiting": 1})
+    assert len(ran) == 1
+
+
+def ended(slot: datetime, definition: Definition, tools: Tools, ran: list[datetime]) -> bool:
+    """Return whether the last run was of this slot and is over."""
+    digests = definition.job.definition.digests([(slot,)])
+    return ran[-1:] == [slot] and tools.seam.told(digests) == [False]
+
+
+# --- replicas -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lag", [0.0, 60.0])
