@@ -89,7 +89,8 @@ def _companion(engine: Any, name: str) -> URL:
             f"{name} is an AsyncEngine whose connections are made by a `do_connect` hook of yours, which passes cannot "
             "repeat: give a synchronous Engine with the same hook, create_engine(...)"
         )
-    return synchronous(engine.url)
+    url: URL = engine.url
+    return url
 
 
 def _without_asyncpg(url: URL) -> URL:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 
 from qik_core.passes import Passes
 from reconciler.engines import Engines
@@ -20,7 +20,7 @@ from reconciler.lease import Leases
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome
 from tests.reconciler.running import Running
-from tests.reconciler.shop import fill, items
+from tests.reconciler.shop import Item, fill, items
 from tests.reconciler.test_manager import PENDING
 from tests.waiting import eventually
 
@@ -42,6 +42,17 @@ def test_it_gives_the_next_transaction_another_session(home: Engine) -> None:
         two.commit()
 
         assert session(one) != before
+
+
+def test_nothing_is_prepared_in_a_session(home: Engine) -> None:
+    query = select(Item.id).where(Item.id > 0)
+
+    with home.connect() as one, home.connect() as two:
+        for _ in range(10):  # each round in the other's session
+            for each in (one, two):
+                each.execute(query).all()
+            for each in (one, two):
+                each.commit()
 
 
 def test_pages_are_read_and_told(home: Engine, tools: Tools, raw: Any) -> None:
