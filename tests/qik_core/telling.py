@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from qik_core.checks import Checks
 from qik_core.rows import Asked, Standing
+from qik_core.store.exchange import Fetched
 
 
 class Session:
@@ -87,3 +90,31 @@ class Table:
             self.held.append(("failed", number))
             raise
         self.held.append(("left", number))
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asked(number: int) -> Asked:
+    return Asked("Row", (number,), "")
+
+
+def field(number: int) -> bytes:
+    return b"1.%d" % number
+
+
+def job(number: int, name: str = "Row", args: Sequence[object] | None = None) -> Fetched:
+    given = [number] if args is None else args
+    body = {"qik": "-", "jid": "j", "queue": "q", "class": name, "args": given}
+    return Fetched(field(number), json.dumps(body, separators=(",", ":")).encode(), "q")
+
+
+def before(desk: Checks, table: Table, number: int) -> Standing:
+    return desk.before(table, asked(number), field(number))
