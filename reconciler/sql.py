@@ -47,6 +47,9 @@ WRITE_TIMEOUT: Final = 10.0
 _READ_ONLY: Final = ", set_config('transaction_read_only', 'on', true)"
 """Said to the transaction alone: a driver that is told so keeps asking for READ WRITE afterwards, which no standby grants."""
 
+CLOCK_TIMEOUT: Final = 3.0
+"""Seconds that the question for the time may take: a pass begins with it, and so learns soon that nobody answers."""
+
 IDLE: Final = 5.0
 """Seconds that a transaction of ours may wait for its next statement: there is nothing between them."""
 
@@ -104,7 +107,7 @@ def read_clock(engine: Engine) -> float:
     Raises:
         SqlUnavailable: the database does not answer.
     """
-    with reading(engine, WRITE_TIMEOUT) as connection:
+    with reading(engine, CLOCK_TIMEOUT) as connection:
         return float(connection.execute(select(clock(engine.dialect.name))).scalar_one())
 
 

@@ -1,22 +1,26 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, create_engine, event, make_url, select
 
 from qik_core.passes import Passes
-from reconciler import sharding, status
+from reconciler import sharding, silence, status
 from reconciler.engines import Engines
+from reconciler.report import Outcome
 from reconciler.tables import lease, passes
 from tests.reconciler.running import Running
 from tests.reconciler.sharded import shard, sharded
-from tests.reconciler.shop import fill, items
+from tests.reconciler.shop import Base, fill, items
 from tests.reconciler.test_manager import PENDING
+from tests.reconciler.wire import Wire
+from tests.servers import Postgres
 from tests.waiting import eventually
 
 
@@ -193,3 +197,52 @@ def holders(home: Engine) -> dict[str, str | None]:
 
 def said(caplog: pytest.LogCaptureFixture) -> str:
     return " ".join(str(record.__dict__.get("error", "")) for record in caplog.records)
+
+
+def test_a_shard_in_a_black_hole_neither_stops_nor_slows_the_others(
+    tmp_path: Path,
+    start: Any,
+    engines: Engines,
+    postgres: Postgres,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(silence, "GRACE", 0.2)
+    monkeypatch.setattr("reconciler.sql.CLOCK_TIMEOUT", 0.5)
+    with Wire(postgres.port) as wire:
+        url = make_url(postgres_url).set(host="127.0.0.1", port=wire.port, query={})
+        shards = {
+            "dark": url.render_as_string(hide_password=False),
+            "well": shard(tmp_path, "well", 2),
+        }
+        definition = sharded(lambda: shards, every=0.1, statement_timeout=0.5)
+        dark = engines.of(definition.in_shard("dark"))
+        Base.metadata.create_all(dark)
+        event.listen(dark, "before_cursor_execute", lambda *_: setattr(wire, "fault", "hole"))
+        running = start(definition)
+
+        eventually(lambda: len(running.ended("Items/dark")) > 1, 20.0)
+
+        failed = [each for each in running.reports if each.reconciler == "Items/dark"]
+        assert all("no answer within" in each.reason for each in failed)
+        assert len(running.ended("Items/well")) > 5
+        assert Outcome.FAILED not in running.ended("Items/well")
+        assert running.thread.is_alive()
+        running.stop()
+
+
+def test_an_application_that_does_not_answer_which_shards_there_are_holds_up_nobody(
+    start: Any, home: Engine, raw: Any
+) -> None:
+    gate = threading.Event()
+
+    def load() -> dict[str, str]:
+        gate.wait(30.0)
+        return {}
+
+    fill(home, [7])
+    running = start(sharded(load), items(PENDING, name="Plain", queue="plain"))
+
+    eventually(lambda: raw.llen("queue:plain") == 1)
+    threading.Timer(0.5, gate.set).start()
+    running.stop()
