@@ -272,8 +272,8 @@ def test_what_an_operator_has_quarantined_is_freed_by_an_operator_only() -> None
 
 def test_a_class_may_say_what_frees_its_rows() -> None:
     state = ends(*[EndedKind.DIED] * 3, version="aaaaaa", release="v1")
-    by_version = Quarantine(after=3, reset_on=["version"])
-    by_nothing = Quarantine(after=3, reset_on=[])
+    by_version = Quarantine(after=3, reset_on=("version",))
+    by_nothing = Quarantine(after=3, reset_on=())
 
     assert met(state, seen("bbbbbb"), by_version)[0] is None
     assert met(state, seen(release="v2"), by_version)[0] is Hold.QUARANTINED
