@@ -53,7 +53,10 @@ class Gates:
         queue = definition.queue or definition.facts.queue
         seen = self._seam.pressure(queue)
         if seen.memory >= marks.memory:
-            return 0, f"Redis is {min(seen.memory, 1):.0%} full, passes wait from {marks.memory:.0%} on"
+            return (
+                0,
+                f"Redis is {min(seen.memory, 1):.0%} full, passes wait from {marks.memory:.0%} on",
+            )
         if marks.high is None:
             return None, ""
         most = marks.resume if self._is_shut(definition) else marks.high - 1

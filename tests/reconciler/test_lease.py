@@ -141,7 +141,7 @@ def test_a_slow_renewal_shortens_the_trust(home: Engine) -> None:
         clock.now += 28.0
         return slow(*args)
 
-    one._exchange = answer_late  # type: ignore[method-assign]
+    one._exchange = answer_late  # type: ignore[assignment, method-assign]
     one.renew()
     assert one.term("a") == 1
 

@@ -27,7 +27,9 @@ MICROS = DateTime().with_variant(DATETIME(fsp=6), "mysql", "mariadb")
 
 
 def filled(engine: Engine, kind: Any, value: Any) -> Column[Any]:
-    table = Table("moments", MetaData(), Column("id", Integer, primary_key=True), Column("at", kind))
+    table = Table(
+        "moments", MetaData(), Column("id", Integer, primary_key=True), Column("at", kind)
+    )
     table.create(engine)
     with engine.begin() as connection:
         connection.execute(insert(table), [{"id": 1, "at": value}, {"id": 2, "at": None}])
@@ -50,7 +52,9 @@ def test_a_moment_of_any_type_is_read_as_epoch_seconds_and_null_stays_null(
     column = filled(engine, kind, value)
 
     with engine.connect() as connection:
-        found = connection.execute(select(epoch(column)).order_by(column.table.c.id)).scalars().all()
+        found = (
+            connection.execute(select(epoch(column)).order_by(column.table.c.id)).scalars().all()
+        )
 
     assert type(found[0]) is float
     assert found[0] == pytest.approx(seconds, abs=0.001)

@@ -253,8 +253,8 @@ def test_a_single_slot_is_pending_until_a_row_says_it_is_done(reports: Engine) -
 
     assert answers == [True, False, True]
     with reading(reports, 5.0) as connection:
-        assert question.row(connection, hours(0)) == tuple(hours(0))
-        assert question.row(connection, hours(1)) is None
+        assert question.row(connection, tuple(hours(0))) == tuple(hours(0))
+        assert question.row(connection, tuple(hours(1))) is None
 
 
 # --- definitions ------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_columns_are_checked_against_what_comes_behind_the_shard() -> None:
     with pytest.raises(DefinitionError, match=r"\[columns-fit\]: column state .* state takes int"):
 
         class Pairs(Reconciler, every=60, shards=SHARDS):
-            pending = derive_sharded(Pair, select(Item.id, Item.state))  # type: ignore[var-annotated]
+            pending = derive_sharded(Pair, select(Item.id, Item.state))  # type: ignore[arg-type, var-annotated]
 
 
 def test_a_database_beside_shards_is_refused() -> None:
