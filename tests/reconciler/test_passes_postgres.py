@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, make_url, select, text
+from sqlalchemy import Engine, event, make_url, select, text
 
 from qik_core.passes import Passes
 from reconciler import migrate, silence
@@ -97,14 +97,13 @@ def test_a_page_whose_answer_is_lost_fails_the_pass(
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_connection_that_is_terminated_at_a_page_fails_the_pass(
-    home: Engine, tools: Tools, raw: Any, page: int
+    home: Engine, tools: Tools, raw: Any, postgres: Postgres, page: int
 ) -> None:
     fill(home, range(1, ROWS + 1))
 
     def terminate(raw: Any) -> None:
-        with create_engine(home.url).connect() as other:
-            other.execute(text(f"SELECT pg_terminate_backend({raw.info.backend_pid})"))
-        other.engine.dispose()
+        (session,) = raw.execute("SELECT pg_backend_pid()").fetchone()
+        postgres.run(f"SELECT pg_terminate_backend({session})")
 
     at_page(home, page, terminate)
 
