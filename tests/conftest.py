@@ -52,6 +52,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("redis_kind", list(Kind) if every else hidden)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Refuse a name that differs from process to process: workers of pytest-xdist compare what they have collected."""
+    if " at 0x" in item.nodeid:
+        raise pytest.UsageError(
+            f"{item.nodeid}: give the parameters ids that are the same in each process"
+        )
+
+
 @pytest.fixture(scope="session")
 def _redis_servers() -> Iterator[dict[Kind, Embedded]]:
     started: dict[Kind, Embedded] = {}

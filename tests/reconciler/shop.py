@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -74,3 +75,8 @@ def items(query: Any, **options: Any) -> Definition:
         pending = derive(Work, query, **columns)
 
     return Items.definition
+
+
+def named(value: object) -> str:
+    """Return the name of a parameter, the same in each process: without the places of objects in memory."""
+    return re.sub(r" object at 0x[0-9a-f]+", "", str(value))

@@ -11,7 +11,7 @@ from qik_core import Job, job
 from qik_core.errors import DefinitionError
 from reconciler import Reconciler, UnknownReconciler, derive
 from reconciler.registry import everything, find
-from tests.reconciler.shop import Item, Member, items
+from tests.reconciler.shop import Item, Member, items, named
 
 PENDING = select(Item.id).where(Item.state == "pending")
 
@@ -86,7 +86,7 @@ def define(pending: Any, **options: Any) -> Any:
         ({"statement_timeout": 0}, "option", "more than 0"),
         ({"budget": 0}, "option", "more than 0"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_option_that_cannot_work_is_refused_with_class_rule_and_remedy(
     options: dict[str, Any], rule: str, remedy: str

@@ -11,6 +11,7 @@ from qik_core import Job
 from qik_core.errors import DefinitionError
 from reconciler import Guard, Reconciler, derive
 from reconciler.definition import Definition
+from tests.reconciler.shop import named
 
 
 class Base(DeclarativeBase):
@@ -68,7 +69,7 @@ MINUTE = timedelta(minutes=1)
         Guard.row_lock(),
         Guard.advisory(),
     ],
-    ids=str,
+    ids=named,
 )
 def test_each_guard_fits_a_row_of_a_table(guard: Guard) -> None:
     assert guarded(guard).guard == guard
@@ -108,7 +109,7 @@ def test_a_row_lock_is_refused_for_a_job_that_would_wait_for_itself() -> None:
     assert guarded(Guard.claim(Invoice.claimed_until), job=charge_later()).guard
 
 
-@pytest.mark.parametrize("guard", [Guard.row_lock(), Guard.claim(Invoice.claimed_until)], ids=str)
+@pytest.mark.parametrize("guard", [Guard.row_lock(), Guard.claim(Invoice.claimed_until)], ids=named)
 def test_a_key_that_is_no_row_of_a_table_cannot_be_held_as_one(guard: Guard) -> None:
     counted = select(func.abs(Invoice.id).label("id"))
 
@@ -120,7 +121,7 @@ def test_a_key_that_is_no_row_of_a_table_cannot_be_held_as_one(guard: Guard) -> 
     assert guarded(Guard.advisory(), counted, key=counted.selected_columns.id).guard
 
 
-@pytest.mark.parametrize("guard", [Guard.row_lock(), Guard.advisory()], ids=str)
+@pytest.mark.parametrize("guard", [Guard.row_lock(), Guard.advisory()], ids=named)
 def test_a_key_that_args_changes_cannot_be_held(guard: Guard) -> None:
     with pytest.raises(DefinitionError, match=r"args= changes the key on its way to Charge"):
         guarded(guard, args=lambda row: (int(row.id),))

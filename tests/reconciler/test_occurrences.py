@@ -27,7 +27,7 @@ from reconciler.moments import moment
 from reconciler.occurrences import SlotQuestion, Told, source_of
 from reconciler.source import read_position, write_position
 from reconciler.sql import reading
-from tests.reconciler.shop import Item
+from tests.reconciler.shop import Item, named
 
 NOW = datetime(2026, 6, 10, 7, 30, tzinfo=UTC)  # half past nine in Berlin
 HOUR = timedelta(hours=1)
@@ -278,7 +278,7 @@ def test_a_single_slot_is_pending_until_a_row_says_it_is_done(reports: Engine) -
         ({"min_age": 5}, "[occurrences]: there is no option 'min_age'", "schedule"),
         ({"every": 0}, "[every]: every is 0 s", "more than 0"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_option_that_cannot_work_is_refused_with_class_rule_and_remedy(
     options: dict[str, Any], what: str, remedy: str

@@ -26,7 +26,7 @@ from reconciler.definition import Definition
 from reconciler.moments import moment
 from reconciler.source import Source, due_in
 from reconciler.sql import read_clock
-from tests.reconciler.shop import Item, change, fill, items
+from tests.reconciler.shop import Item, change, fill, items, named
 
 PENDING = select(Item.id).where(Item.state == "pending")
 
@@ -165,7 +165,7 @@ declare: Any = items  # what a type checker would not let through
         ({"run_at": Item.since, "grace": 60}, "grace is given", "late='skip'"),
         ({"run_at": Item.since, "late": "skip", "grace": None}, "grace is missing", "timedelta"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_cannot_work_is_refused_with_class_rule_and_remedy(
     columns: dict[str, Any], what: str, remedy: str
