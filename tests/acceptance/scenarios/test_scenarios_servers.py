@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -86,7 +88,7 @@ def test_scenario_42_pages_that_are_too_slow_shrink_until_they_are_not(
 ) -> None:
     """Each row of a page costs a hundredth of what a page may take, or a little less: 100 rows fit and 200 do not."""
     timeout = 1.0 if size.full else 0.5
-    slow = SLOW[size.database].format(timeout / 150, 5_000)
+    slow = SLOW[size.database].format(timeout / 150, _steps(timeout / 120))
     world.define(LIMITED, every=60.0, timeout=timeout, slow=slow)
     world.fill(range(1, size.rows + 1))
     if size.database == "postgres":
@@ -103,6 +105,16 @@ def test_scenario_42_pages_that_are_too_slow_shrink_until_they_are_not(
     assert raw.llen("queue:work") == size.rows
     assert 50 <= row.page_size <= (200 if world.on_sqlite else 100)  # it burns, the others sleep
     assert max(ages, default=0.0) <= timeout + 1.0
+
+
+def _steps(seconds: float) -> int:
+    """Return how many steps of its loop SQLite does in so many seconds here and now."""
+    steps = 200_000
+    loop = SLOW["sqlite"].replace("item.id * 0", "0").format(0, steps)
+    began = monotonic()
+    with closing(sqlite3.connect(":memory:")) as here:
+        here.execute(f"SELECT {loop}").fetchall()
+    return int(steps * seconds / (monotonic() - began))
 
 
 def _outcomes(world: World) -> list[str]:
