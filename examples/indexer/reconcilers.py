@@ -11,7 +11,12 @@ from examples.indexer.models import Document, Status
 from reconciler import Reconciler, derive
 
 
-class PendingDocuments(Reconciler, every=timedelta(seconds=1), jitter=timedelta(seconds=1)):
-    """Every document that is not indexed wants to be."""
+class PendingDocuments(
+    Reconciler, every=timedelta(seconds=1), jitter=timedelta(seconds=1), recheck=False
+):
+    """Every document that is not indexed wants to be.
+
+    Jobs do not look at their row before they run: a run that is repeated after its commit is what this example shows.
+    """
 
     pending = derive(IndexFile, select(Document.id).where(Document.status == Status.PENDING))

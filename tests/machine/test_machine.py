@@ -66,7 +66,11 @@ def _special(step: Step) -> list[tuple[str, bool]]:
 @pytest.mark.timeout(600)
 def test_no_promise_breaks_in_200_runs_of_40_steps_that_meet_everything(redis_url: str) -> None:
     seen: Counter[str] = Counter()
-    run(lambda: World(redis_url, witness=Counting(seen)), examples=200, steps=40)
+    # What is rare may be missed where the server answers late: then the runs go on with other dice.
+    for chance in (None, 1, 2):
+        run(lambda: World(redis_url, witness=Counting(seen)), examples=200, steps=40, chance=chance)
+        if (+seen).keys() >= SOMETIMES:
+            break
 
     assert SOMETIMES - (+seen).keys() == set(), dict(seen)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, union
 
-from qik_core import Job, job
+from qik_core import Job, job, registry
 from qik_core.errors import DefinitionError
 from reconciler import Reconciler, UnknownReconciler, derive
 from reconciler.registry import everything, find
@@ -16,34 +16,30 @@ from tests.reconciler.shop import Item, Member, items, named
 PENDING = select(Item.id).where(Item.state == "pending")
 
 
-class Plain(Job):
-    """Not unique."""
+with registry.scope():
 
-    def perform(self, item_id: int) -> None: ...
+    class Plain(Job):
+        """Not unique."""
 
+        def perform(self, item_id: int) -> None: ...
 
-class UntilStart(Job, unique_for=60, unique_until="start"):
-    def perform(self, item_id: int) -> None: ...
+    class UntilStart(Job, unique_for=60, unique_until="start"):
+        def perform(self, item_id: int) -> None: ...
 
+    class OnItem(Job, unique_for=3600):
+        def perform(self, item_id: int) -> None: ...
 
-class OnItem(Job, unique_for=3600):
-    def perform(self, item_id: int) -> None: ...
+    class OnMember(Job, unique_for=3600):
+        def perform(self, org_id: int, user_id: int) -> None: ...
 
+    class OnNote(Job, unique_for=3600):
+        def perform(self, note: str) -> None: ...
 
-class OnMember(Job, unique_for=3600):
-    def perform(self, org_id: int, user_id: int) -> None: ...
+    class WithPlan(Job, unique_for=3600):
+        def perform(self, item_id: int, rank: int) -> None: ...
 
-
-class OnNote(Job, unique_for=3600):
-    def perform(self, note: str) -> None: ...
-
-
-class WithPlan(Job, unique_for=3600):
-    def perform(self, item_id: int, rank: int) -> None: ...
-
-
-class WithPlanLeftOut(Job, unique_for=3600, unique_args=["item_id"]):
-    def perform(self, item_id: int, rank: int) -> None: ...
+    class WithPlanLeftOut(Job, unique_for=3600, unique_args=["item_id"]):
+        def perform(self, item_id: int, rank: int) -> None: ...
 
 
 def define(pending: Any, **options: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from qik_core import Job
+from qik_core import Job, registry
 from reconciler import Reconciler, Shards, derive
 from reconciler.inverse import Inverse, inverse
 from tests.reconciler.shop import Item, Member
@@ -33,12 +33,13 @@ def known(found: Inverse | None) -> Inverse:
     return found
 
 
-class Report(Job, unique_for=60):
-    def perform(self, kind: Kind, item_id: int, note: str = "") -> None: ...
+with registry.scope():
 
+    class Report(Job, unique_for=60):
+        def perform(self, kind: Kind, item_id: int, note: str = "") -> None: ...
 
-class Greet(Job, unique_for=60):
-    def perform(self, user: int, org: int) -> None: ...
+    class Greet(Job, unique_for=60):
+        def perform(self, user: int, org: int) -> None: ...
 
 
 def test_columns_that_are_the_arguments_are_found_in_their_order() -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from qik_core import Job
+from qik_core import Job, registry
 from qik_core.errors import DefinitionError
 from qik_core.passes import Passes
 from reconciler import Occurrences, derive
@@ -297,20 +297,19 @@ class Day(Base):
     number: Mapped[Any] = mapped_column(Integer)
 
 
-class Two(Job, unique_for=60):
-    def perform(self, slot: datetime, region: str) -> None: ...
+with registry.scope():
 
+    class Two(Job, unique_for=60):
+        def perform(self, slot: datetime, region: str) -> None: ...
 
-class OnText(Job, unique_for=60):
-    def perform(self, slot: str) -> None: ...
+    class OnText(Job, unique_for=60):
+        def perform(self, slot: str) -> None: ...
 
+    class Elsewhere(Job, unique_for=60, unique_args=["other"]):
+        def perform(self, slot: datetime, other: int = 0) -> None: ...
 
-class Elsewhere(Job, unique_for=60, unique_args=["other"]):
-    def perform(self, slot: datetime, other: int = 0) -> None: ...
-
-
-class OnSlot(Job, unique_for=60):
-    def perform(self, slot: datetime) -> None: ...
+    class OnSlot(Job, unique_for=60):
+        def perform(self, slot: datetime) -> None: ...
 
 
 @pytest.mark.parametrize(
