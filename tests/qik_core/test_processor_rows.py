@@ -51,7 +51,7 @@ def test_a_job_whose_row_is_gone_is_skipped_whoever_pushed_it(
 ) -> None:
     ran: list[int] = []
     job_that(lambda _, n: ran.append(n))
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "qik_core.jobs"):
         outcome = process(fetched(qik=LOCK, retry_count=2), rows=Table())
 
     gone(outcome, "stale")
