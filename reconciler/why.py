@@ -60,6 +60,8 @@ class Answer:
 def why(known: Known) -> Answer:
     """Return the causes of what is known, the first true one first."""
     found = [each for rule in _RULES if (each := rule(known)) is not None]
+    if any(each.reason in _HOLDING for each in found):  # then no pass tells it, lost or not
+        found = [each for each in found if each.reason is not Reason.LOST]
     return Answer(
         known, tuple(found) or (Found(Reason.UNKNOWN, "nothing that could be asked says why"),)
     )
@@ -76,6 +78,21 @@ def _pass(each: Ended) -> dict[str, Any]:
     }
 
 
+_HOLDING: Final = frozenset(
+    {
+        Reason.LATE,
+        Reason.NOT_DUE,
+        Reason.TOO_YOUNG,
+        Reason.QUARANTINED,
+        Reason.WAITING,
+        Reason.GATED,
+        Reason.SHADOW,
+        Reason.NO_PROCESS,
+        Reason.PASS_FAILED,
+        Reason.OVER_SHARE,
+    }
+)
+"""What keeps the next pass from telling a row."""
 _RULES: Final[tuple[Callable[[Known], Found | None], ...]] = (
     row.broken,
     row.no_row,

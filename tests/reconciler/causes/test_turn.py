@@ -6,13 +6,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 
-from reconciler import Backpressure, Fair
+from qik_core.passes import Passes
+from reconciler import Backpressure, Fair, Quarantine
 from reconciler.causes.found import Reason
 from reconciler.definition import Definition
 from reconciler.passes import Tools
+from reconciler.quarantine import RowStates
 from reconciler.report import Outcome
+from tests.reconciler.ends import end
 from tests.reconciler.shop import Item, fill, items
 from tests.reconciler.whys import PENDING, Ask, passed, run, utc
 
@@ -121,3 +125,35 @@ def test_a_row_whose_job_was_lost_and_when_it_is_told(
     assert [each.reason for each in answer.found] == [Reason.LOST]
     assert answer.next_at is not None
     assert 200 < answer.next_at - datetime.now(UTC).timestamp() <= 301
+
+
+HELD: dict[Reason, dict[str, Any]] = {
+    Reason.SHADOW: {"shadow": True},
+    Reason.GATED: {"backpressure": Backpressure(health=[lambda: "the bank is closed"])},
+    Reason.OVER_SHARE: {"tenant": Item.note, "fair": Fair(per_tenant=1)},
+    Reason.LATE: {"run_at": Item.since, "late": "skip", "grace": 600},
+    Reason.QUARANTINED: {"quarantine": Quarantine(after=1)},
+    Reason.WAITING: {"quarantine": Quarantine(after=5)},
+}
+
+
+@pytest.mark.parametrize("reason", HELD)
+def test_a_row_that_something_holds_back_is_not_said_to_be_told_by_the_next_pass(
+    reason: Reason,
+    ask: Ask,
+    home: Engine,
+    seam: Passes,
+    raw: Any,
+    led: Callable[[Definition], None],
+) -> None:
+    fill(home, [1, 2], note="big", since=utc(hours=2))
+    definition = items(PENDING, **HELD[reason])
+    if reason in (Reason.QUARANTINED, Reason.WAITING):
+        end(raw, definition, (2,))
+        RowStates(home, seam).drain()
+    passed(home, definition, "completed")
+    led(definition)
+
+    answer = ask(definition, 2)
+
+    assert [each.reason for each in answer.found] == [reason]
