@@ -10,6 +10,7 @@ from sqlalchemy import Engine, Row, func, select
 
 from reconciler.lease import PROCESS
 from reconciler.ledger import codes
+from reconciler.report import SHADOW
 from reconciler.sql import clock, reading
 from reconciler.tables import lease, passes
 
@@ -128,8 +129,28 @@ def _last(row: Row[Any], now: float) -> Last:
 def time_to_whole(standings: Sequence[Standing]) -> float | None:
     """Return the seconds within which every row would be told again if Redis lost its data now: the slowest reconciler's.
 
-    None while the last pass of some reconciler did not see all rows: nobody knows.
+    None while nobody knows: see `doubt`.
     """
-    each = [one.last.details.get("time_to_whole") for one in standings if one.last is not None]
-    known = [seconds for seconds in each if seconds is not None]
-    return max(known) if known and len(known) == len(each) else None
+    if not standings or doubt(standings):
+        return None
+    return max(
+        float(one.last.details["time_to_whole"]) for one in standings if one.last is not None
+    )
+
+
+def doubt(standings: Sequence[Standing]) -> str:
+    """Return why nobody knows within which time every row would be told again; empty when that is known."""
+    reasons = ((one.unit, _doubt(one)) for one in standings)
+    return "; ".join(f"{unit} {reason}" for unit, reason in reasons if reason)
+
+
+def _doubt(one: Standing) -> str:
+    if one.holder is None:
+        return "is run by nobody"
+    if one.last is None:
+        return "has not ended a pass yet"
+    if one.last.codes.get(SHADOW):
+        return "is in shadow and tells nothing"
+    if one.last.details.get("time_to_whole") is None:
+        return f"did not see all rows in its last pass ({one.last.outcome})"
+    return ""

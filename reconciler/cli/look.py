@@ -14,7 +14,7 @@ from qik_core.errors import StoreUnavailable
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
 from reconciler.errors import SqlUnavailable
-from reconciler.status import Standing, time_to_whole
+from reconciler.status import Standing, doubt, time_to_whole
 
 _WIDE: Final = 250
 """Columns of what is read by programs: nothing is cut off."""
@@ -38,7 +38,7 @@ def status(database_url: str | None, redis_url: str | None, *, as_json: bool) ->
             "sql": str(sql.error) if sql.error else "ok",
             "redis": str(redis.error) if redis.error else "ok",
             "epoch": None if epoch is None else epoch.loss,
-            "time_to_whole": time_to_whole(rows or ()),
+            "time_to_whole": None if epoch is None else time_to_whole(rows or ()),
         }
         click.echo(json.dumps(shown, indent=2))
     else:
@@ -56,15 +56,21 @@ def _show(rows: Sequence[Standing] | None, epoch: Any, errors: Sequence[Exceptio
     for each in rows or ():
         if each.last is not None and each.last.reason:
             click.echo(f"{each.unit}: {each.last.outcome}: {each.last.reason}")
-    whole = time_to_whole(rows or ())
-    if whole is not None:
-        click.echo(
-            f"if Redis lost its data now, every row would be told again within {_ago(whole)}"
-        )
+    if rows:
+        click.echo(_whole(rows, answers=epoch is not None))
     if epoch is not None:
         click.echo(f"epoch {epoch.loss}")
     for error in errors:
         click.echo(f"reconciler: {error}", err=True)
+
+
+def _whole(rows: Sequence[Standing], *, answers: bool) -> str:
+    """Return how long a loss of Redis would take to heal, or why nobody knows."""
+    whole = time_to_whole(rows) if answers else None
+    if whole is not None:
+        return f"if Redis lost its data now, every row would be told again within {_ago(whole)}"
+    why = doubt(rows) if answers else "Redis does not answer, so no row is told"
+    return f"how soon every row would be told again if Redis lost its data is not known: {why}"
 
 
 def _table(rows: Sequence[Standing]) -> None:

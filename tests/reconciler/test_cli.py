@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from qik_core.embedded import Embedded
 from reconciler import migrate
+from reconciler.lease import Leases
 from tests.reconciler.shop import fill
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +173,7 @@ def test_an_unreachable_redis_is_exit_code_4(
     assert (passed.returncode, status.returncode) == (4, 4)
     assert "redis.sock" in passed.stderr
     assert json.loads(status.stdout)["sql"] == "ok"
+    assert json.loads(status.stdout)["time_to_whole"] is None
 
 
 def test_a_database_without_our_tables_is_a_finding_with_the_remedy(command: Command) -> None:
@@ -195,9 +197,15 @@ def test_a_pass_that_fails_is_a_finding(command: Command, home: Engine) -> None:
 def test_status_shows_every_reconciler(command: Command, home: Engine) -> None:
     empty = command("status")
     command("pass", "Items")
+    unheld, unknown = command("status"), json.loads(command("status", "--json").stdout)
+    leases = Leases(home, ["Items"], 60.0, holder="me")
+    leases.register()
+    leases.renew()
     full, data = command("status"), json.loads(command("status", "--json").stdout)
 
     assert "no reconciler has ever run here" in empty.stdout
+    assert "is not known: Items is run by nobody" in unheld.stdout
+    assert unknown["time_to_whole"] is None
     assert "Items" in full.stdout
     assert "completed" in full.stdout
     assert re.search(r"every row would be told again within 1\.\d s", full.stdout)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy import Engine, select
 
 from reconciler.lease import Leases
 from reconciler.ledger import Ledger
 from reconciler.report import Outcome, Report
-from reconciler.status import standings
+from reconciler.status import Last, Standing, doubt, standings, time_to_whole
 from tests.reconciler.shop import Item, items
 
 
@@ -55,3 +57,21 @@ def test_an_expired_lease_is_nobodys(home: Engine) -> None:
     (found,) = standings(home)
 
     assert (found.holder, found.expires_in) == (None, None)
+
+
+def test_how_soon_all_rows_are_told_again_is_known_only_where_everyone_is_run_and_saw_all() -> None:
+    last = Last("completed", "", 1.0, 1.0, 5, {}, {"time_to_whole": 2.0})
+    run = Standing("A", "", "Work", "me", 1, 20.0, None, last)
+    nobodys = replace(run, reconciler="B", holder=None, expires_in=None)
+    short = replace(run, reconciler="C", last=replace(last, outcome="budget", details={}))
+    fresh = replace(run, reconciler="D", last=None)
+    shadow = replace(run, reconciler="E", last=replace(last, codes={"shadow": 3}))
+
+    assert (time_to_whole([run]), doubt([run])) == (2.0, "")
+    assert time_to_whole([]) is None
+    for other in (nobodys, short, fresh, shadow):
+        assert time_to_whole([run, other]) is None
+    assert doubt([run, nobodys, short, fresh, shadow]) == (
+        "B is run by nobody; C did not see all rows in its last pass (budget); "
+        "D has not ended a pass yet; E is in shadow and tells nothing"
+    )
