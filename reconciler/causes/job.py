@@ -42,9 +42,8 @@ def scheduled(known: Known) -> Found | None:
     seen = _in_state(known, LockState.SCHEDULED)
     if seen is None or seen.spot is None or seen.spot.due is None:
         return None
-    text = (
-        f"its job {seen.jid} is scheduled for {moment(seen.spot.due or 0)}: {_in(seen, seen.spot)}"
-    )
+    when = f"{moment(seen.spot.due)}: {_in(seen, seen.spot)}"
+    text = f"its job {seen.jid} is scheduled for {when}{_unserved(seen)}"
     return Found(Reason.SCHEDULED, text, seen.spot.due, _about(seen.spot))
 
 
@@ -61,12 +60,11 @@ def paused(known: Known) -> Found | None:
 def unserved(known: Known) -> Found | None:
     """Nobody fetches from its queue."""
     seen = known.trace
-    if seen is None or seen.orphan or seen.line is None or _due(seen) is not None:
-        return None
-    if seen.line.processes:
+    if seen is None or seen.orphan or seen.line is None or seen.line.processes:
         return None
     name = seen.line.queue
-    text = f"its job {seen.jid} waits on {name}, from which no process fetches. Start one: qik work --queue {name}"
+    waits = "waits on" if _due(seen) is None else "is to run on"
+    text = f"its job {seen.jid} {waits} {name}, from which no process fetches. Start one: qik work --queue {name}"
     return Found(Reason.UNSERVED, text, details={"queue": name})
 
 
@@ -83,11 +81,9 @@ def queued(known: Known) -> Found | None:
     if seen.spot is not None and seen.spot.position is not None:
         spot = seen.spot
         text = f"its job {seen.jid} is number {spot.position:,} of {spot.length:,} on {spot.queue}"
-        if seen.line is not None and not seen.line.processes:
-            text += ", from which no process fetches"
         if spot.key.startswith("qik:suspect:"):
             text += " among the suspects: a process died while it ran, so it runs alone"
-        return Found(Reason.QUEUED, text, details={**about, **_about(spot)})
+        return Found(Reason.QUEUED, text + _unserved(seen), details={**about, **_about(spot)})
     if not seen.cut:
         return None
     text = f"its job {seen.jid} is queued, with at least {seen.searched:,} others before it"
@@ -123,9 +119,9 @@ def _dead(known: Known) -> Found | None:
     spot = seen.dead
     when = "" if spot.due is None else f" {span(max(0.0, seen.now - spot.due))} ago"
     text = joined(f"its job {spot.jid} died{when}", spot.error)
-    return Found(
-        Reason.DEAD, f"{text}. Run it again: qik dead retry {spot.jid}", None, _about(spot)
-    )
+    if known.row is None or known.row.matches:
+        text += f'. Run it again: DeadSet().retry_all("jid:{spot.jid}") of qik_core.api'
+    return Found(Reason.DEAD, text, None, _about(spot))
 
 
 def _passed_since(known: Known) -> bool:
@@ -138,6 +134,11 @@ def _passed_since(known: Known) -> bool:
 
 def _in_state(known: Known, state: LockState) -> Trace | None:
     return known.trace if known.trace is not None and known.trace.state is state else None
+
+
+def _unserved(seen: Trace) -> str:
+    line = seen.line
+    return "" if line is None or line.processes else f"; no process fetches from {line.queue}"
 
 
 def _due(seen: Trace) -> float | None:

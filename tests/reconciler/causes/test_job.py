@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from qik_core.api import DeadSet
 from qik_core.store.exchange import Kind
 from qik_core.store.records import Records
 from reconciler.causes.found import Reason
 from reconciler.definition import Definition
 from reconciler.passes import Tools
 from tests.qik_core.store.rig import Rig, Worker, other
-from tests.reconciler.shop import fill, items
+from tests.reconciler.shop import change, fill, items
 from tests.reconciler.whys import PENDING, Ask, passed, run
 
 
@@ -43,6 +45,40 @@ def test_a_queued_job_on_a_queue_from_which_nobody_fetches(
 
     assert [each.reason for each in answer.found] == [Reason.QUEUED, Reason.UNSERVED]
     assert "no process fetches" in answer.cause.text
+
+
+def test_a_suspect_on_a_queue_from_which_nobody_fetches_is_said_in_whole_sentences(
+    ask: Ask, home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    run(definition, tools)
+    raw.lmove("queue:work", "qik:suspect:work")
+    raw.sadd("qik:suspects", "work")
+
+    text = ask(definition, 1).cause.text
+
+    assert text.endswith(
+        "is number 1 of 1 on work among the suspects: "
+        "a process died while it ran, so it runs alone; no process fetches from work"
+    )
+
+
+def test_a_job_that_is_due_on_a_queue_from_which_nobody_fetches(
+    ask: Ask, home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING, every=3_600, jitter=3_000)
+    run(definition, tools)
+    ((job, due),) = raw.zrange("qik:later:work", 0, -1, withscores=True)
+    raw.zadd("qik:later:work", {job: due - 3_600})
+
+    answer = ask(definition, 1)
+
+    assert [each.reason for each in answer.found] == [Reason.SCHEDULED, Reason.UNSERVED]
+    assert "it has been due" in answer.cause.text
+    assert answer.cause.text.endswith("no process fetches from work")
+    assert "qik work --queue work" in answer.found[1].text
 
 
 def test_a_job_on_a_paused_queue(
@@ -125,6 +161,25 @@ def test_a_dead_job_with_its_error(ask: Ask, home: Engine, tools: Tools, worker:
 
     assert answer.cause.reason is Reason.DEAD
     assert "TypeError: no total" in answer.cause.text
+
+
+def test_a_dead_job_is_run_again_by_a_call_that_exists_and_only_if_its_row_wants_it(
+    ask: Ask, home: Engine, tools: Tools, worker: Worker
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    run(definition, tools)
+    (held,) = worker.exchange(queues=("work",)).jobs
+    worker.exchange(other(held, Kind.DEAD), queues=("work",))
+
+    pending = ask(definition, 1)
+    change(home, 1, state="done")
+    done = ask(definition, 1)
+
+    (advised,) = re.findall(r'DeadSet\(\)\.retry_all\("(.*?)"\)', pending.cause.text)
+    assert [each.reason for each in done.found][:2] == [Reason.NOT_MATCHING, Reason.DEAD]
+    assert "again" not in done.found[1].text
+    assert DeadSet(worker.rig.store).retry_all(advised).done == 1
 
 
 def test_a_job_that_died_before_the_last_pass_is_told_of_last(
