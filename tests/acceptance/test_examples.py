@@ -70,6 +70,7 @@ def test_the_demo_loses_nothing_and_its_evidence_can_be_judged_again(tmp_path: P
     assert tampered.returncode == 1, tampered.stdout + tampered.stderr
 
 
+@pytest.mark.slow
 def test_the_demo_passes_with_postgres_and_redis_by_url(
     tmp_path: Path, postgres_url: str, debians_redis: Embedded
 ) -> None:
