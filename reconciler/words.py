@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
+
+_OURS: Final = "qik_core.outcomes."
 
 
 def span(seconds: float) -> str:
@@ -29,6 +31,11 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
 
 
+def said(error: str) -> str:
+    """Return an error for people: what a job raised to say how it ended goes without our module's name."""
+    return error.removeprefix(_OURS)
+
+
 def joined(text: str, error: str) -> str:
     """Return what happened, and the error of it if there is one."""
-    return f"{text}: {error}" if error else text
+    return f"{text}: {said(error)}" if error else text

@@ -8,7 +8,7 @@ from reconciler.causes.found import Found, Reason
 from reconciler.causes.turn import pass_after
 from reconciler.inquiry import Known, OfState
 from reconciler.lookup import typed
-from reconciler.words import joined, moment, span, times
+from reconciler.words import joined, moment, said, span, times
 
 
 def broken(known: Known) -> Found | None:
@@ -129,12 +129,16 @@ def waiting(known: Known) -> Found | None:
 
 
 def _ends(state: OfState) -> str:
+    terminal = state.reason == "terminal"
     counts = {
-        "died": state.failures,
+        "died": state.failures - terminal,
         "ended its process": state.crashes,
         "ended well and left the row pending": state.no_progress,
     }
     told = " and ".join(f"{what} {times(count)}" for what, count in counts.items() if count)
+    if terminal:
+        before = f" (before that it {told})" if told else ""
+        return f"its job said {said(state.error) or 'Terminal'}{before}"
     return joined(f"its job {told}" if told else f"{state.reason}", state.error)
 
 

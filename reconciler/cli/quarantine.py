@@ -21,6 +21,7 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable, UnknownReconciler
 from reconciler.states import Hold, Reason, State
+from reconciler.words import said
 
 MOST: Final = 100
 _WIDTH: Final = 60
@@ -146,7 +147,7 @@ def _cells(state: State) -> tuple[str, ...]:
         f"{state.ends}×",
         _moment(state.last_at),
         _moment(state.next_at) if waits else "-",
-        state.error[:_WIDTH] or _WITHOUT_ERROR.get(state.reason, "-"),
+        said(state.error)[:_WIDTH] or _WITHOUT_ERROR.get(state.reason, "-"),
     )
 
 

@@ -139,6 +139,19 @@ def test_the_list_shows_quarantined_rows_without_any_application(
     assert "waiting" in {each["state"] for each in shown["rows"]}
 
 
+def test_a_job_that_can_never_succeed_is_listed_with_what_it_said(
+    command: Command, raw: Any, states: RowStates
+) -> None:
+    error = "qik_core.outcomes.Terminal: closed for ever"
+    end(raw, find("Items"), (1,), EndedKind.TERMINAL, error=error)
+    states.drain()
+
+    said = command("quarantine", "list").stdout
+
+    assert " Terminal: closed for ever" in said
+    assert "outcomes" not in said
+
+
 def test_an_empty_list_says_so_and_an_unknown_reconciler_is_a_mistake_of_usage(
     command: Command, home: Engine, shop: None
 ) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, select
 
 from qik_core import Job
-from qik_core.passes import Passes
+from qik_core.passes import EndedKind, Passes
 from reconciler import Occurrences, Quarantine, derive
 from reconciler.causes.found import Reason
 from reconciler.passes import Tools
@@ -148,6 +149,26 @@ def test_a_row_that_waits_after_a_bad_end(ask: Ask, home: Engine, seam: Passes, 
     assert "died once: TypeError: no total" in answer.cause.text
     assert answer.next_at is not None
     assert answer.next_at == answer.cause.details["next_at"]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_row_whose_job_said_that_it_can_never_succeed(
+    ask: Ask, home: Engine, seam: Passes, raw: Any, before: int
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    for _ in range(before):
+        end(raw, definition, (1,))
+    error = "qik_core.outcomes.Terminal: closed for ever"
+    end(raw, definition, (1,), EndedKind.TERMINAL, error=error)
+    RowStates(home, seam).drain()
+
+    said = ask(definition, 1).cause.text
+
+    earlier = " (before that it died 2 times)" if before else ""
+    assert said.startswith(
+        f"it is quarantined: its job said Terminal: closed for ever{earlier}. A newer row version"
+    )
 
 
 def test_a_row_that_is_quarantined(ask: Ask, home: Engine, seam: Passes, raw: Any) -> None:
