@@ -147,6 +147,10 @@ def _row_of(definition: Definition, args: Sequence[Any]) -> Meant | None:
 
 def _named(definition: Definition, names: Sequence[str], words: Sequence[str]) -> Mapping[str, str]:
     pairs = [each.partition("=") for each in words]
+    if len(names) == 1 and len(words) > 1:
+        raise KeyNotUnderstood(
+            f"the key of {definition.name} is one value ({names[0]}), and {len(words)} were given"
+        )
     if len(names) == len(words) and not any(sign and name in names for name, sign, _ in pairs):
         if len(names) == 1:
             return {names[0]: words[0]}

@@ -131,6 +131,13 @@ def test_what_is_no_key_is_refused_with_the_key(words: list[str], told: str) -> 
         key_of(members(), words)
 
 
+def test_more_values_than_a_key_of_one_column_has_are_counted() -> None:
+    with pytest.raises(KeyNotUnderstood) as caught:
+        key_of(items(PENDING), ["1", "2"])
+
+    assert str(caught.value) == "the key of Items is one value (id), and 2 were given"
+
+
 def test_a_text_with_a_sign_of_equality_in_it_is_a_plain_value() -> None:
     class Note(Job, unique_for=60):
         def perform(self, text: str) -> None: ...
