@@ -116,6 +116,8 @@ def _show(plan: Plan, lease: Lease) -> None:
         _line("row", f"{', '.join(map(str, row.key))}: {told}{why or due}")
     _statement("page", plan.page, "")
     _statement("check", plan.check, plan.check_sql)
+    if plan.check_sql and plan.check is None and plan.pending is not None and not plan.pending.rows:
+        _line("", "→ not planned: it looks at one row by its key, and no row is pending")
     for finding in plan.findings:
         click.secho(f"  {'finding':8} {finding}", fg="yellow")
     for error in plan.errors:

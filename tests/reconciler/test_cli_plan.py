@@ -60,6 +60,18 @@ def test_a_plan_of_all_reconcilers_or_of_those_that_are_named(
     assert one["plans"][0]["lease"] == {"holder": None, "term": 0, "expires_in": None}
 
 
+def test_without_a_row_a_plan_says_why_the_look_at_one_row_is_not_planned(
+    command: Command, home: Engine
+) -> None:
+    nothing = command("plan", "Items").stdout
+    fill(home, [1])
+    something = command("plan", "Items").stdout
+
+    why = "→ not planned: it looks at one row by its key, and no row is pending"
+    assert [line.strip() for line in nothing.splitlines()][-1] == why
+    assert "not planned" not in something
+
+
 def test_an_unknown_reconciler_is_a_mistake_of_usage_with_the_nearest_name(
     command: Command, home: Engine
 ) -> None:
