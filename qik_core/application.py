@@ -7,15 +7,17 @@ import importlib.util
 import shlex
 import sys
 import traceback
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final
 
-from qik_core import registry
+from qik_core import registry, rows
 from qik_core.definition import Definition
 from qik_core.errors import SettingsError
 
 _SHOWN: Final = 20  # frames of the application's traceback
+_USERS: Final = 3  # names that a queue is shown with
 
 
 def check(name: str) -> None:
@@ -61,6 +63,27 @@ def load(name: str) -> None:
 def jobs() -> list[Definition]:
     """Return every job that the imported modules define, by name."""
     return [found for name in registry.names() if (found := registry.find(name)) is not None]
+
+
+def unserved(served: Container[str]) -> dict[str, list[str]]:
+    """Return queue → who uses it, for queues of the application's jobs and reconcilers that are not `served`."""
+    found: dict[str, set[str]] = {}
+    for each in jobs():
+        for queue in (each.queue, each.fields.get("retry_queue")):
+            if queue is not None and queue not in served:
+                found.setdefault(queue, set()).add(each.name)
+    for name, queue in rows.queues_told().items():
+        if queue not in served:
+            found.setdefault(queue, set()).add(name)
+    return {queue: sorted(users) for queue, users in sorted(found.items())}
+
+
+def named(unserved: Mapping[str, Sequence[str]]) -> str:
+    """Return these queues for a sentence, each with who uses it."""
+    return ", ".join(
+        f"{queue} ({', '.join(users[:_USERS])}{', …' if len(users) > _USERS else ''})"
+        for queue, users in unserved.items()
+    )
 
 
 def _module(name: str) -> str:

@@ -65,8 +65,19 @@ def _settings(given: Mapping[str, Any]) -> Settings:
                 "the application defines no job: what is pushed stays unknown here",
                 extra={"app": app},
             )
+        _warn_of_unserved(current())
     logs.carry_job_fields()
     return current()
+
+
+def _warn_of_unserved(settings: Settings) -> None:
+    """Say which queues of the application this process does not serve; others may."""
+    served = {name for each in settings.all_capsules().values() for name, _ in each.queues}
+    if left := application.unserved(served):
+        log.warning(
+            "queues of this application are not served here: %s; unless another process serves them, add `-q NAME`",
+            application.named(left),
+        )
 
 
 class Child:

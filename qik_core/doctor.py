@@ -271,11 +271,11 @@ def _ruby(facts: Facts, settings: Settings) -> Iterator[Finding]:
 
 def _served(facts: Facts, settings: Settings) -> Iterator[Finding]:
     served = {name for worker in facts.workers for name in worker.queues}
-    left = [
-        f"{name} ({size:,})"
-        for name, size in facts.queues.items()
-        if size > 0 and name not in served
-    ]
+    waiting = {
+        name: sum(max(sizes.get(name, 0), 0) for sizes in (facts.queues, facts.later))
+        for name in sorted({*facts.queues, *facts.later})
+    }
+    left = [f"{name} ({n:,})" for name, n in waiting.items() if n and name not in served]
     if left:
         yield Finding(
             Check.UNSERVED,
@@ -338,6 +338,16 @@ def no_jobs(app: str) -> Finding:
         Severity.WARNING,
         f"{app} defines no job: whatever is queued would wait for a class in vain",
         "Name the module that defines or imports your jobs",
+    )
+
+
+def unserved(facts: Facts, named: str) -> Finding:
+    """Return the finding of an application with queues that neither the settings name nor any process serves."""
+    return Finding(
+        Check.UNSERVED,
+        Severity.WARNING if facts.workers else Severity.NOTE,
+        f"queues of the application that no process serves, nor one with these settings: {named}",
+        "Start `qik work -q NAME`, or name them in the setting queues",
     )
 
 

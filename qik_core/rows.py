@@ -7,7 +7,7 @@ seam nothing is asked, at no cost. Imports nothing, since `import reconciler` im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -89,23 +89,29 @@ class Rows(Protocol):
 
 _load: Callable[[], Rows] | None = None
 _rows: Rows | None = None
+_queues: Callable[[], Mapping[str, str]] | None = None
 
 
-def fill(load: Callable[[], Rows]) -> None:
-    """Fill the seam; `load` is called at the first use."""
-    global _load, _rows
-    _load, _rows = load, None
+def fill(load: Callable[[], Rows], queues: Callable[[], Mapping[str, str]] | None = None) -> None:
+    """Fill the seam; `load` is called at the first use. `queues` returns what `queues_told` does."""
+    global _load, _rows, _queues
+    _load, _rows, _queues = load, None, queues
+
+
+def queues_told() -> Mapping[str, str]:
+    """Return reconciler → queue, for reconcilers that tell their rows on a queue of their own."""
+    return {} if _queues is None else _queues()
 
 
 @contextmanager
 def filled(load: Callable[[], Rows] | None) -> Iterator[None]:
     """Fill the seam, or empty it, for the length of a block: for tests."""
-    global _load, _rows
-    before, (_load, _rows) = (_load, _rows), (load, None)
+    global _load, _rows, _queues
+    before, (_load, _rows, _queues) = (_load, _rows, _queues), (load, None, None)
     try:
         yield
     finally:
-        _load, _rows = before
+        _load, _rows, _queues = before
 
 
 def known() -> Rows | None:

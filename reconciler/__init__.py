@@ -64,5 +64,10 @@ def _rows() -> Any:
     return import_module("reconciler.recheck").of_process()
 
 
+def _queues() -> dict[str, str]:
+    found = import_module("reconciler.registry").everything()
+    return {each.name: each.queue for each in found if each.queue}
+
+
 commits.fill(_sessions)  # for `Job.after_commit`, which needs to know SQLAlchemy's sessions
-rows.fill(_rows)  # for the engine, which looks at the row of a job just before it runs
+rows.fill(_rows, _queues)  # for the engine, which looks at the row of a job just before it runs

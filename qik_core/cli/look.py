@@ -12,7 +12,7 @@ import click
 from qik_core import doctor as rules
 from qik_core.cli import base
 from qik_core.cli.group import FINDING
-from qik_core.doctor import Finding, app_broken, no_jobs
+from qik_core.doctor import Finding, app_broken, no_jobs, unserved
 from qik_core.errors import QikError
 from qik_core.findings import COLOURS, matters
 from qik_core.middleware import name_of
@@ -87,7 +87,7 @@ def doctor(app: str | None, redis_url: str | None, *, as_json: bool) -> None:
     facts = base.within(
         base.ANSWER, lambda: inspect(Link(settings.redis)), str(settings.masked()["redis"])
     )
-    findings = [*of_app, *rules.examine(facts, settings)]
+    findings = [*of_app, *rules.examine(facts, settings), *_unserved(facts, settings)]
     report = _report(facts, settings, jobs)
     if as_json:
         rows = [dataclasses.asdict(each) for each in findings]
@@ -110,6 +110,15 @@ def _application(app: str | None) -> tuple[list[str], list[Finding]]:
         return [], [app_broken(str(error))]
     names = sorted(registry.names())
     return names, [] if names else [no_jobs(app)]
+
+
+def _unserved(facts: Facts, settings: Settings) -> list[Finding]:
+    """Return the finding of queues that the application uses and nobody serves."""
+    from qik_core import application
+
+    served = {name for each in settings.all_capsules().values() for name, _ in each.queues}
+    left = application.unserved(served | {name for each in facts.workers for name in each.queues})
+    return [unserved(facts, application.named(left))] if settings.app and left else []
 
 
 def _report(facts: Facts, settings: Settings, jobs: list[str]) -> dict[str, Any]:

@@ -94,6 +94,8 @@ class Facts:
     workers: Sequence[Worker] = ()
     queues: Mapping[str, int] = field(default_factory=dict)
     """Jobs on each queue; -1 where the key is no list."""
+    later: Mapping[str, int] = field(default_factory=dict)
+    """Jobs of these queues that are not due yet."""
     paused: Sequence[str] = ()
     wrong: Mapping[str, str] = field(default_factory=dict)
     """Keys of ours that hold another type, and which."""
@@ -115,7 +117,8 @@ def inspect(link: Link, clock: Callable[[], float] = time.time) -> Facts:
         skew=skew,
         now=now,
         workers=_workers(link) if keys.PROCESSES in sets else (),
-        queues=_queues(link) if keys.QUEUES in sets else {},
+        queues=_sizes(link, "LLEN", keys.queue) if keys.QUEUES in sets else {},
+        later=_sizes(link, "ZCARD", keys.later) if keys.QUEUES in sets else {},
         paused=members(link.call, keys.PAUSED, _MOST) if keys.PAUSED in sets else (),
         wrong=wrong,
         counts=tally(link) if keys.COUNTS.decode() not in wrong else {},
@@ -224,11 +227,12 @@ def _worker(identity: str, info: bytes, beat: bytes | None) -> Worker:
     return Worker(identity, OURS in labels, tuple(map(str, queues)), last)
 
 
-def _queues(link: Link) -> dict[str, int]:
+def _sizes(link: Link, command: str, key: Callable[[str], bytes]) -> dict[str, int]:
+    """Return what each queue has under such a key; -1 where that holds something else."""
     sizes = {}
     for name in members(link.call, keys.QUEUES, _MOST):
         try:
-            sizes[name] = int(link.call("LLEN", keys.queue(name)))
+            sizes[name] = int(link.call(command, key(name)))
         except StoreError as error:
             if "WRONGTYPE" not in str(error):
                 raise

@@ -64,3 +64,23 @@ def test_a_worker_says_why_nothing_starts_yet_and_that_an_application_has_no_job
         _, said = worker.communicate(timeout=30)
     assert "Redis is new or was emptied: nothing starts until" in said
     assert "the application defines no job" in said
+
+
+def test_a_worker_names_the_queues_of_its_application_that_it_does_not_serve(
+    tmp_path: Path,
+) -> None:
+    app = (
+        "from sqlalchemy import Column, Integer, MetaData, Table, select\n"
+        "from qik_core import Job\n"
+        "from reconciler import Reconciler, derive\n"
+        "items = Table('item', MetaData(), Column('id', Integer, primary_key=True))\n"
+        "class Export(Job, queue='exports', unique_for=60):\n    def perform(self, id: int) -> None: ...\n"
+        "class Items(Reconciler, every=1, queue='sites'):\n"
+        "    pending = derive(Export, select(items.c.id))\n"
+    )
+    with Embedded() as server, redis.Redis.from_url(server.url) as raw:
+        worker = start(tmp_path, server.url, app=app, QIK_HEARTBEAT="0.5", QIK_LEASE="3")
+        eventually(lambda: raw.scard("processes") == 1, 20)
+        worker.terminate()
+        _, said = worker.communicate(timeout=30)
+    assert "not served here: exports (Export), sites (Items)" in said

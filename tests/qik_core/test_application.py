@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qik_core import application
+from qik_core import Job, application, registry, rows
 from qik_core.errors import SettingsError
 
 
@@ -107,3 +107,20 @@ def test_the_name_of_a_file_is_answered_with_the_modules(
         look("./shop.py")
     with pytest.raises(SettingsError, match=r"did you mean the module 'shop\.jobs'\?"):
         look("shop/jobs.py")
+
+
+def test_queues_of_jobs_and_reconcilers_that_are_not_served_are_named_with_their_users() -> None:
+    class Exported(Job, queue="exports", retry_queue="slow", name="Exported"):
+        def perform(self) -> None: ...
+
+    class Usual(Job, name="Usual"):
+        def perform(self) -> None: ...
+
+    with rows.filled(None), registry.scope(empty=True):
+        registry.register(Exported.definition)
+        registry.register(Usual.definition)
+        assert application.unserved({"default", "exports", "slow"}) == {}
+        left = application.unserved({"default"})
+    assert left == {"exports": ["Exported"], "slow": ["Exported"]}
+    assert application.named(left) == "exports (Exported), slow (Exported)"
+    assert application.named({"a": ["B", "C", "D", "E"]}) == "a (B, C, D, …)"

@@ -14,7 +14,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from qik_core import cli, settings
+from qik_core import cli, registry, settings
 from qik_core.doctor import Check, Finding, check_boot, examine
 from qik_core.embedded import Embedded, Kind
 from qik_core.errors import SettingsError, StoreError
@@ -227,6 +227,39 @@ def test_jobs_that_nobody_will_fetch_are_warned_of(redis_url: str, raw: redis.Re
     finding = {each.check: each for each in seen(redis_url)}[Check.UNSERVED]
     assert "forgotten (1)" in finding.what
     assert "default" not in finding.what
+
+
+def test_jobs_that_are_not_due_yet_count_as_waiting_for_a_process(
+    redis_url: str, raw: redis.Redis
+) -> None:
+    raw.sadd("queues", "exports")
+    raw.zadd("qik:later:exports", {"{}": 1, "[]": 2})
+    finding = {each.check: each for each in seen(redis_url)}[Check.UNSERVED]
+    assert "exports (2)" in finding.what
+
+
+@pytest.mark.usefixtures("_own_settings")
+def test_queues_of_an_application_that_nobody_serves_are_named(
+    redis_url: str, raw: redis.Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "unserved.py").write_text(
+        "from qik_core import Job\nclass Unserved(Job, queue='sites'):\n    def perform(self): ...\n"
+    )
+
+    def told(*more: str) -> list[tuple[str, bool]]:
+        said = json.loads(doctor("unserved", "--redis-url", redis_url, "--json", *more).output)
+        return [
+            (each["severity"], "sites (Unserved)" in each["what"])
+            for each in said["findings"]
+            if each["check"] == "unserved"
+        ]
+
+    with registry.scope(empty=True):
+        assert told() == [("note", True)]
+        process(raw, "host:1:aa", labels=["qik"], queues=["default"])
+        assert told() == [("warning", True)]
+        process(raw, "host:2:bb", labels=["qik"], queues=["sites"])
+        assert told() == []
 
 
 def test_a_process_of_ours_that_has_been_silent_for_a_lease_is_warned_of(
