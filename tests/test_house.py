@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Container
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,16 +52,42 @@ Check = Callable[[str], list[str]]
 
 def files(*folders: str, suffix: str = "") -> dict[str, str]:
     """Return path → text of the repository's own files below these folders, or all."""
-    found = {}
+    found, kept = {}, _kept()
     for folder, names, leaves in os.walk(ROOT):
         names[:] = [name for name in names if _is_ours(name)]
         for leaf in leaves:
             path = (Path(folder) / leaf).relative_to(ROOT).as_posix()
-            if leaf.endswith(suffix) and (
-                not folders or path.startswith(tuple(f"{f}/" for f in folders))
+            if (
+                (kept is None or path in kept)
+                and leaf.endswith(suffix)
+                and (not folders or path.startswith(tuple(f"{f}/" for f in folders)))
             ):
                 found[path] = (ROOT / path).read_text(encoding="utf-8", errors="surrogateescape")
     return dict(sorted(found.items()))
+
+
+@cache
+def _kept() -> frozenset[str] | None:
+    """Return what git tracks or would; None without git. What an example writes when it runs is nobody's source."""
+    if shutil.which("git") is None:
+        return None
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return frozenset(listed.stdout.split("\0")) if listed.returncode == 0 else None
+
+
+def test_what_git_ignores_is_nobodys_source() -> None:
+    left = ROOT / "examples" / "minimal" / "house-test.db"
+    left.write_bytes(b"SQLite format 3\x00\x1b")
+    try:
+        assert left.relative_to(ROOT).as_posix() not in files("examples")
+    finally:
+        left.unlink()
 
 
 def _is_ours(folder: str) -> bool:

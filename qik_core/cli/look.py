@@ -63,6 +63,9 @@ def status(redis_url: str | None, *, as_json: bool) -> None:
         for name, size in seen["queues"].items()
     ]
     base.table(("queue", "queued", "later", ""), queues)
+    for name, size in seen["queues"].items():
+        if size["suspects"]:
+            click.echo(f"{name}: {size['suspects']:,} suspects: a process died while each ran")
     base.table(
         ("process", "working on"),
         [(each["identity"], str(each["working"])) for each in seen["processes"]],

@@ -20,6 +20,7 @@ def overview(links: Links) -> dict[str, Any]:
             each.name: {
                 "queued": each.size,
                 "later": links.call("ZCARD", keys.later(each.name)),
+                "suspects": links.call("LLEN", keys.suspect(each.name)),
                 "paused": each.paused,
             }
             for each in seen.queues

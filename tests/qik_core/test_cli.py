@@ -226,6 +226,16 @@ def test_status_shows_queues_with_their_sizes(qik: Qik, redis_url: str) -> None:
     assert "epoch " in text
 
 
+def test_status_shows_jobs_under_which_a_process_died(
+    qik: Qik, redis_url: str, raw: redis.Redis
+) -> None:
+    raw.sadd("queues", "billing")
+    raw.lpush("qik:suspect:billing", "{}", "{}")
+    assert "billing: 2 suspects" in qik("status", REDIS_URL=redis_url).stdout
+    seen = json.loads(qik("status", "--json", REDIS_URL=redis_url).stdout)
+    assert seen["queues"]["billing"]["suspects"] == 2
+
+
 def test_status_needs_no_application(qik: Qik, redis_url: str) -> None:
     assert qik("status", REDIS_URL=redis_url, QIK_APP="not.there").returncode == 0
 
