@@ -1,6 +1,6 @@
 """What commands share: their options, exit codes, settings, questions with a deadline.
 
-Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached.
+Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached, or lacks our tables.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 
 from qik_core.cli import group
-from qik_core.cli.group import FINDING, NO_SQL
+from qik_core.cli.group import NO_SQL
 from qik_core.errors import SettingsError
 from qik_core.passes import Passes
 from qik_core.settings import Settings, current, load, use
@@ -44,10 +44,8 @@ no Redis is named. Do one of these:
 
 def code_of(error: Exception | None) -> int:
     """Return the exit code that an error stands for."""
-    if isinstance(error, SqlUnavailable):
+    if isinstance(error, (SqlUnavailable, NotMigrated)):
         return NO_SQL
-    if isinstance(error, NotMigrated):
-        return FINDING
     return group.code_of(error)
 
 

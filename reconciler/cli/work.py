@@ -18,7 +18,7 @@ from reconciler.cli import base
 from reconciler.cli.base import code_of
 from reconciler.definition import Definition
 from reconciler.engines import Engines
-from reconciler.errors import SqlUnavailable
+from reconciler.errors import NotMigrated, SqlUnavailable
 from reconciler.report import Report
 
 _RESTARTS: Final = 10
@@ -140,7 +140,7 @@ def _code(report: Report) -> int:
 
     if report.outcome in (Outcome.COMPLETED, Outcome.BUDGET):
         return 0
-    known = isinstance(report.error, (StoreError, SqlUnavailable))
+    known = isinstance(report.error, (StoreError, SqlUnavailable, NotMigrated))
     return code_of(report.error) if known else FINDING
 
 

@@ -176,10 +176,10 @@ def test_an_unreachable_redis_is_exit_code_4(
     assert json.loads(status.stdout)["time_to_whole"] is None
 
 
-def test_a_database_without_our_tables_is_a_finding_with_the_remedy(command: Command) -> None:
+def test_a_database_without_our_tables_is_exit_code_5_with_the_remedy(command: Command) -> None:
     for arguments in (("run",), ("status",), ("pass", "Items")):
         done = command(*arguments)
-        assert done.returncode == 1, done.stderr
+        assert done.returncode == 5, done.stderr
         assert "reconciler upgrade" in done.stderr
 
 
