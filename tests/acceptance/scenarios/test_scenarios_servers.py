@@ -23,7 +23,7 @@ from tests.waiting import eventually
 
 
 @pytest.mark.usefixtures("edges")
-@sizes(fast=3_000, full=10_000)  # so many that Redis is not nearly full without them
+@sizes(fast=6_000, full=20_000)  # so many that Redis is not nearly full without them
 def test_scenario_41_a_full_redis_is_drained_and_serves_again_without_a_restart(
     world: World, size: Size, raw: Any
 ) -> None:
