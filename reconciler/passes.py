@@ -333,9 +333,12 @@ class Pass:
         return report
 
     def _details(self, outcome: Outcome) -> dict[str, Any]:
-        """Return what was measured; what a pass through all rows alone can know is left out after any other."""
+        """Return what was measured; what a pass through all rows alone can know is left out after any other.
+
+        A pass of shares reads no more of a tenant than its share.
+        """
         details = {**self._gauges.details(self._clock()), **self._held}
-        if outcome is Outcome.COMPLETED:
+        if outcome is Outcome.COMPLETED and self.definition.fair is None:
             scanned = self._progress.scanned
             details["pending"] = scanned
             details["time_to_whole"] = round(self._gauges.whole(scanned, self.definition.jitter), 3)
