@@ -267,10 +267,14 @@ def _or_finding(act: Callable[[], State]) -> State:
 
 def _confirm(what: str) -> None:
     """Let a person confirm; where nobody can, refuse."""
-    if not sys.stdin.isatty():
+    if not _asks_a_person():
         click.echo(f"reconciler: {what}? Add --yes", err=True)
         sys.exit(UNSAFE)
     click.confirm(f"{what}?", abort=True)
+
+
+def _asks_a_person() -> bool:
+    return sys.stdin.isatty()
 
 
 def _who() -> str:

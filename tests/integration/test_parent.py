@@ -249,7 +249,7 @@ def test_a_child_that_outgrows_its_limit_is_asked_to_stop_and_replaced(start: St
     assert f"pid={fat[0][2]}" in worker.said()
     assert "of 70 allowed" in worker.said()
     assert [e for e in worker.events("left") if e[1] == "0"] == []
-    assert worker.helped()[0][-1] == "--clean"
+    assert eventually(worker.helped)[0][-1] == "--clean"
 
 
 def test_a_helper_that_fails_is_sent_again_without_holding_up_the_replacement(start: Start) -> None:

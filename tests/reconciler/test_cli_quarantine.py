@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +22,7 @@ from reconciler.registry import find
 from reconciler.tables import audit, row_state
 from tests.reconciler.ends import end
 from tests.reconciler.shop import Member, fill
-from tests.reconciler.test_cli import NOWHERE, ROOT, Command
+from tests.reconciler.test_cli import NOWHERE, Command
 
 APP = """
 from datetime import timedelta
@@ -74,8 +71,8 @@ def shop(command: Command, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> I
 class Here:
     """Runs `reconciler quarantine` in this process."""
 
-    def __call__(self, *words: str) -> Result:
-        return CliRunner().invoke(main, ["quarantine", *words])
+    def __call__(self, *words: str, typed: str = "") -> Result:
+        return CliRunner().invoke(main, ["quarantine", *words], input=typed)
 
 
 @pytest.fixture
@@ -215,32 +212,15 @@ def test_all_rows_are_released_only_when_somebody_says_so(
 
 
 def test_a_person_at_a_terminal_is_asked(
-    command: Command, home: Engine, states: RowStates, raw: Any
+    here: Here, home: Engine, states: RowStates, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("reconciler.cli.quarantine._asks_a_person", lambda: True)
     died(raw, states, find("Items"), (7,))
 
-    assert _typed(command, "n\n") == 1
+    assert here("release", "Items", "--all", typed="n\n").exit_code == 1
     assert len(states.memory.page()) == 1
-    assert _typed(command, "y\n") == 0
+    assert here("release", "Items", "--all", typed="y\n").exit_code == 0
     assert states.memory.page() == []
-
-
-def _typed(command: Command, answer: str) -> int:
-    ours, theirs = pty.openpty()
-    os.write(ours, answer.encode())
-    try:
-        return subprocess.run(
-            [sys.executable, "-m", "reconciler.cli", "quarantine", "release", "Items", "--all"],
-            cwd=command.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **command.environment},
-            stdin=theirs,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        ).returncode
-    finally:
-        os.close(ours)
-        os.close(theirs)
 
 
 def test_an_operator_quarantines_a_row_and_only_an_operator_frees_it(
