@@ -59,9 +59,8 @@ def test_without_sql_redis_still_answers(
     assert {type(each) for each in answer.known.errors} == {SqlUnavailable}
 
 
-@pytest.mark.parametrize(
-    "database_url", ["postgres"], indirect=True
-)  # SQLite has no server that could hang
+# SQLite has no server that could hang.
+@pytest.mark.parametrize("database_url", ["postgres_url"], indirect=True)
 def test_a_database_that_hangs_does_not_hold_up_the_answer(
     seam: Passes, home: Engine, engines: Engines
 ) -> None:
