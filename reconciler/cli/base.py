@@ -1,6 +1,7 @@
 """What commands share: their options, exit codes, settings, questions with a deadline.
 
-Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached, or lacks our tables.
+Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be
+reached, or lacks our tables.
 """
 
 from __future__ import annotations
