@@ -80,7 +80,13 @@ def test_scenario_21_jobs_that_become_due_are_never_their_own_duplicates(
     eventually(lambda: idle(raw), 20)
     world.check_exactly_once(rows)
     assert world.pushed() <= int(raw.hget("qik:counts", "stale") or 0)
-    assert set(world.codes()) <= {"told", "duplicate_scheduled", "duplicate_retrying", "enqueued"}
+    assert set(world.codes()) <= {
+        "told",
+        "gone",
+        "duplicate_scheduled",
+        "duplicate_retrying",
+        "enqueued",
+    }
 
 
 SPREAD = PLAIN.replace("every={every}", "every={every}, jitter={jitter}")
