@@ -26,9 +26,23 @@ class Bell:
         self._hears, self._rope = os.pipe()
         os.set_blocking(self._rope, False)
         self._made_as = self._look()
+        self._damaged = False
+
+    @property
+    def damaged(self) -> bool:
+        """A job has closed the pipe: then it may have closed any file of this process."""
+        self._damaged = self._damaged or self._look() != self._made_as
+        return self._damaged
+
+    def check(self) -> None:
+        """Raise Damaged if it is."""
+        if self.damaged:
+            raise Damaged("a job has closed files that it did not open, the courier's among them")
 
     def ring(self) -> None:
         """Wake the courier. For any thread."""
+        if self._damaged:
+            return
         with contextlib.suppress(OSError):  # it rings already; or it is damaged, which `wait` finds
             os.write(self._rope, b"!")
 
@@ -45,12 +59,13 @@ class Bell:
             StoreError: as `ask`.
             Damaged: a job has closed the pipe.
         """
-        if self._look() != self._made_as:
-            raise Damaged("a job has closed files that it did not open, the courier's among them")
+        self.check()
         watched: list[Any] = [self._hears, self._sleeper] if self._asleep else [self._hears]
         ready, _, _ = select.select(watched, (), (), seconds)
         rang, token = self._hears in ready, False
-        if rang:
+        if (
+            rang and not self.damaged
+        ):  # else the number may be a file by now that has nothing to be read
             os.read(self._hears, 4096)
         if self._sleeper in ready:
             self._asleep = False

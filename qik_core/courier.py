@@ -27,6 +27,9 @@ from qik_core.store.worker import Held, WorkerStore
 
 log: Final = logging.getLogger("qik_core.worker")
 
+_PLAIN_TROUBLE: Final = (
+    2  # failed steps in a row before files that a job has closed may be the cause
+)
 _PATIENCE: Final = 0.01  # a result waits at most so long for its exchange
 _BACK_OFF: Final = (0.05, 1.0)
 
@@ -138,6 +141,8 @@ class Courier:
                 self._back_off(None)
 
     def _step(self) -> None:
+        if self._trouble > _PLAIN_TROUBLE:
+            self._bell.check()
         if self._fenced:
             self._come_back()
         if self._returning:
@@ -173,8 +178,8 @@ class Courier:
             return True
         if want > 0:
             return bool(self._unsent) or capsule.thirsty(now)
-        if self._unsent:
-            return self._patience.waited(now) >= _PATIENCE
+        if self._unsent:  # what has ended is settled before a damaged process ends
+            return self._patience.waited(now) >= _PATIENCE or self._bell.damaged
         return self._lonely()
 
     def _next(self, capsule: Capsule, want: int) -> Sent:

@@ -96,15 +96,15 @@ class Shop:
                     os.killpg(pid, signal.SIGKILL)
 
 
-def drained(raw: redis.Redis) -> Callable[[], bool]:
-    """Tell whether nothing is left: no job anywhere, no lock, no working hash with a field but #."""
+def drained(raw: redis.Redis, dead: int = 0) -> Callable[[], bool]:
+    """Tell whether nothing is left: no job but so many `dead`, no lock, no working hash with a field but #."""
 
     def look() -> bool:
         jobs = (
             raw.llen("queue:default"),
             raw.zcard("retry"),
             raw.zcard("schedule"),
-            raw.zcard("dead"),
+            raw.zcard("dead") > dead,
         )
         locks = [f for key in raw.scan_iter("qik:unique:*") for f in raw.hkeys(key) if f != b"#"]
         held = [
