@@ -27,9 +27,7 @@ from qik_core.store.worker import Held, WorkerStore
 
 log: Final = logging.getLogger("qik_core.worker")
 
-_PLAIN_TROUBLE: Final = (
-    2  # failed steps in a row before files that a job has closed may be the cause
-)
+_PLAIN_TROUBLE: Final = 2  # failed steps in a row; after more, files that a job closed may be why
 _PATIENCE: Final = 0.01  # a result waits at most so long for its exchange
 _BACK_OFF: Final = (0.05, 1.0)
 
@@ -178,7 +176,7 @@ class Courier:
             return True
         if want > 0:
             return bool(self._unsent) or capsule.thirsty(now)
-        if self._unsent:  # what has ended is settled before a damaged process ends
+        if self._unsent:  # settled also before a damaged process ends
             return self._patience.waited(now) >= _PATIENCE or self._bell.damaged
         return self._lonely()
 

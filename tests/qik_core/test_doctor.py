@@ -14,7 +14,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from qik_core import cli, registry, settings
+from qik_core import cli, registry, rows, settings
 from qik_core.doctor import Check, Finding, check_boot, examine
 from qik_core.embedded import Embedded, Kind
 from qik_core.errors import SettingsError, StoreError
@@ -327,7 +327,8 @@ def test_a_redis_that_is_away_is_no_reason_to_refuse() -> None:
 @pytest.fixture
 def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    yield
+    with registry.scope(empty=True), rows.filled(None):
+        yield
     settings.use(None)
 
 
