@@ -11,8 +11,6 @@ from reconciler.errors import StatementTimeout
 
 SMALLEST: Final = 50
 """A page is not halved below this."""
-_PATIENCE: Final = 1.0
-"""Seconds that the end of a pass waits for a page that nobody wants any more."""
 
 Position = tuple[Any, ...]
 T = TypeVar("T")
@@ -83,10 +81,10 @@ class Pages(Generic[T]):
             self._read_ahead(self._source.position(page.rows[-1]))
         return page
 
-    def close(self) -> None:
-        """Read no further."""
+    def close(self, seconds: float) -> None:
+        """Read no further; wait so long for a page that nobody wants any more, so that the next pass reads alone."""
         if self._ahead is not None:
-            wait([self._ahead], _PATIENCE)
+            wait([self._ahead], seconds)
 
     def _page(self, after: Position | None, size: int) -> Page[T]:
         rows = self._source.read(after, size)

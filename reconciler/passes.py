@@ -135,7 +135,8 @@ class Pass:
                 self._progress.cursor = write_position(source.position(page.rows[-1]))
             return stopped
         finally:
-            pages.close()
+            self._step(self.definition.statement_timeout)
+            pages.close(self.definition.statement_timeout)
 
     # --- the steps -------------------------------------------------------------------------------
 
