@@ -9,6 +9,7 @@ QikError
 ├── UnknownJob           no imported module defines a job of this name
 ├── MalformedPayload     bytes found in Redis that are not a job
 ├── FilterError          a filter over jobs that cannot be read
+├── BadSnapshot          bytes that are no snapshot of kill switches, or too many of them
 ├── Cancelled            raised inside a job, at its own checkpoint
 ├── JobTimeout           raised inside a job that takes longer than its timeout
 ├── PoisonousJob         written into a dead job under which processes died; never raised
@@ -60,6 +61,10 @@ class MalformedPayload(QikError):
 
 class FilterError(QikError, ValueError):
     """A filter over jobs that cannot be read. The message shows where, and what to write."""
+
+
+class BadSnapshot(QikError, ValueError):
+    """Bytes that are no snapshot of kill switches; or more switches than one snapshot holds."""
 
 
 class Cancelled(QikError):
