@@ -17,10 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
-from qik_core import sources, urls
+from qik_core import providers, sources, urls
 from qik_core.chain import check
 from qik_core.errors import DefinitionError, SettingsError
 from qik_core.middleware import ClientMiddleware, ServerMiddleware
+from qik_core.providers import SwitchSettings
 from qik_core.sources import CapsuleSettings, Order
 from qik_core.urls import mask
 
@@ -76,6 +77,8 @@ class Settings:
     """Bytes of one job as JSON; a push of more is refused."""
     max_memory: int | None = None
     """MB of one worker process, which is replaced when it has grown beyond; None: no limit."""
+    switches: SwitchSettings = SwitchSettings()
+    """Who says which kill switches are on, beside `reconciler disable`."""
     allow_eviction: bool = False
     """Work on a Redis that may drop keys when it is full."""
     dead_max: int = 10_000
@@ -94,7 +97,7 @@ class Settings:
         return f"Settings({shown})"
 
     def origin(self, name: str) -> str:
-        """Return where a value came from; for one of them `databases.<name>` or `capsules.<name>`."""
+        """Return where a value came from; for one of them `databases.<name>`, `switches.<name>` or `capsules.<name>`."""
         name = "capsules" if name.startswith("capsules.") else name
         return self.origins.get(name, DEFAULT)
 
@@ -108,6 +111,13 @@ class Settings:
         return {DEFAULT: own, **further}
 
     @property
+    def served(self) -> frozenset[str]:
+        """The queues from which a worker with these settings fetches, in all its capsules."""
+        return frozenset(
+            name for each in self.all_capsules().values() for name, _ in each.queues
+        )
+
+    @property
     def slots(self) -> int:
         """How many jobs one worker process runs at most at once, in all its capsules."""
         return sum(each.concurrency or 0 for each in self.all_capsules().values())
@@ -118,6 +128,7 @@ class Settings:
             each.name: getattr(self, each.name) for each in fields(self) if each.name != "origins"
         }
         shown["redis"] = mask(self.redis)
+        shown["switches"] = self.switches.masked()
         shown["capsules"] = {name: str(each) for name, each in self.capsules.items()}
         shown["databases"] = {name: _shown(value) for name, value in self.databases.items()}
         for chain in ("client_middleware", "server_middleware"):
@@ -161,6 +172,8 @@ class Settings:
         yield from self._said("redis", urls.redis_problem(self.redis))
         for name, value in self.databases.items():
             yield from self._said(f"databases.{name}", urls.database_problem(value))
+        for name, problem in self.switches.problems():
+            yield from self._said(f"{providers.PREFIX}{name}", problem)
         for name, capsule in self.all_capsules().items():
             said = (
                 f"queues ({self.origin('queues')})"
@@ -272,47 +285,53 @@ def configure(
         changes = {
             name: each for name, each in given.items() if not before.origin(name).startswith("flag")
         }
-        databases = {
-            key: each.value for key, each in changes.items() if key.startswith(sources.DATABASE)
-        }
-        plain = {name: each.value for name, each in changes.items() if name not in databases}
+        plain, databases, switches = _parts(changes)
         for name, chain in (
             ("client_middleware", client_middleware),
             ("server_middleware", server_middleware),
         ):
             if chain is not None:
                 plain[name] = _chain(name, chain)
-        names = {name.removeprefix(sources.DATABASE): value for name, value in databases.items()}
         made = replace(
             before,
             **plain,
-            databases={**before.databases, **names},
-            origins={**before.origins, **dict.fromkeys((*plain, *databases), "configure()")},
+            databases={**before.databases, **databases},
+            switches=replace(before.switches, **switches),
+            origins={**before.origins, **dict.fromkeys((*plain, *changes), "configure()")},
         )
         use(made)
         return made
 
 
 def _make(given: Mapping[str, sources.Given], problems: Sequence[str] = ()) -> Settings:
-    databases = {
-        name.removeprefix(sources.DATABASE): each.value
-        for name, each in given.items()
-        if name.startswith(sources.DATABASE)
-    }
-    plain = {
-        name: each.value for name, each in given.items() if not name.startswith(sources.DATABASE)
-    }
+    plain, databases, switches = _parts(given)
     plain["order"] = sources.order_of(plain.get("order"), plain.get("queues", ()))
     if "wire" in plain:
         plain["wire"] = Wire(plain["wire"])
     origins = {name: each.origin for name, each in given.items()}
     try:
-        made = Settings(**{"databases": databases, **plain, "origins": origins})
+        tables = {"databases": databases, "switches": SwitchSettings(**switches)}
+        made = Settings(**{**tables, **plain, "origins": origins})
     except SettingsError as error:
         raise SettingsError(_together([*problems, *str(error).splitlines()])) from None
     if problems:
         raise SettingsError(_together(problems))
     return made
+
+
+def _parts(
+    given: Mapping[str, sources.Given],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return plain values, those of databases, those of switches."""
+    plain: dict[str, Any] = {}
+    tables: dict[str, dict[str, Any]] = {sources.DATABASE: {}, providers.PREFIX: {}}
+    for name, each in given.items():
+        prefix = next((prefix for prefix in tables if name.startswith(prefix)), None)
+        if prefix is None:
+            plain[name] = each.value
+        else:
+            tables[prefix][name.removeprefix(prefix)] = each.value
+    return plain, tables[sources.DATABASE], tables[providers.PREFIX]
 
 
 def _chain(name: str, chain: Sequence[Any]) -> tuple[Any, ...]:

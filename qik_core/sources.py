@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from qik_core import providers
 from qik_core.errors import DefinitionError, SettingsError
 from qik_core.options import did_you_mean
 from qik_core.store import keys
@@ -43,7 +44,8 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "log_format": ("auto", "pretty", "plain", "json"),
 }
 _TEXTS: Final = ("app", "redis", "release")
-FIELDS: Final = (*_TEXTS, "databases", "queues", "capsules", *_CHOICES, *RANGES, *_SWITCHES)
+_TABLES: Final = ("databases", "switches")
+FIELDS: Final = (*_TEXTS, *_TABLES, "queues", "capsules", *_CHOICES, *RANGES, *_SWITCHES)
 _OF_A_CAPSULE: Final = ("queues", "concurrency", "order")
 _OWN_NAMES: Final[Mapping[str, str]] = {"redis": "REDIS_URL"}
 
@@ -53,8 +55,16 @@ def _variable(name: str) -> str:
 
 
 _VARIABLES: Final[Mapping[str, str]] = {
-    _variable(name): name for name in FIELDS if name != "databases"
+    **{_variable(name): name for name in FIELDS if name not in _TABLES},
+    **providers.VARIABLES,
 }
+_NEAR: Final[Mapping[str, str]] = {
+    **{variable.removeprefix("QIK_").lower(): variable for variable in _VARIABLES},
+    **{field: variable for variable, field in _VARIABLES.items()},
+    "databases": "DATABASE_URL",
+    "switches": "QIK_SWITCHES_FILE",
+}
+"""What a variable's name may be near to, and which variable is meant."""
 _FORMS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
     "app": (
         re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII),
@@ -110,6 +120,8 @@ def from_mapping(values: Mapping[str, Any], origin: str, problems: list[str]) ->
             )
         elif name == "databases":
             found.update(_databases(value, origin, problems))
+        elif name == "switches":
+            found.update(_providers(value, origin, problems))
         elif name == "capsules":
             found["capsules"] = Given(_capsules(value, origin, problems), origin)
         else:
@@ -118,7 +130,7 @@ def from_mapping(values: Mapping[str, Any], origin: str, problems: list[str]) ->
 
 
 def from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Given]:
-    """Return what the environment says: REDIS_URL, QIK_<FIELD>, DATABASE_URL, DATABASE_URL_<NAME>."""
+    """Return what the environment says: REDIS_URL, QIK_<FIELD>, DATABASE_URL, DATABASE_URL_<NAME>, UNLEASH_URL."""
     found: dict[str, Given] = {}
     for variable in sorted(environ):
         name = _field_of(variable, problems)
@@ -136,8 +148,8 @@ def from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[st
         else:
             told = {name: _read(name, text)}
             origin = f"environment {variable}"
-            if name.startswith(DATABASE):
-                _take(found, name, text, origin, problems)
+            if name.startswith((DATABASE, providers.PREFIX)):
+                _take(found, name, told[name], origin, problems)
             else:
                 found.update(from_mapping(told, origin, problems))
     return found
@@ -184,10 +196,9 @@ def _field_of(variable: str, problems: list[str]) -> str | None:
     if variable.startswith("QIK_") and variable != "QIK_CONFIG":
         name = variable.removeprefix("QIK_").lower()
         # Only near misses: other variables of this prefix may be somebody else's.
-        for near in difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75):
-            meant = "DATABASE_URL" if near == "databases" else _variable(near)
+        for near in difflib.get_close_matches(name, _NEAR, n=1, cutoff=0.75):
             problems.append(
-                f"environment {variable}: there is no such setting; did you mean {meant!r}?"
+                f"environment {variable}: there is no such setting; did you mean {_NEAR[near]!r}?"
             )
     return None
 
@@ -200,6 +211,8 @@ def _take(found: dict[str, Given], name: str, value: Any, origin: str, problems:
 
 
 def _typed(name: str, value: Any) -> Any:
+    if name.startswith(providers.PREFIX):
+        return providers.typed(name, value)
     if name in RANGES:
         return _ranged(name, value)
     if name == "queues":
@@ -242,7 +255,7 @@ def _read(name: str, text: str) -> Any:
             return json.loads(text)
         except ValueError:
             return text
-    for kind in (int, float) if name in RANGES else ():
+    for kind in (int, float) if name in RANGES or name in providers.NUMBERS else ():
         try:
             return kind(text)
         except ValueError:
@@ -291,6 +304,24 @@ def _databases(value: Any, origin: str, problems: list[str]) -> dict[str, Given]
             )
             continue
         _take(found, DATABASE + name, each, origin, problems)
+    return found
+
+
+def _providers(value: Any, origin: str, problems: list[str]) -> dict[str, Given]:
+    found: dict[str, Given] = {}
+    if isinstance(value, providers.SwitchSettings):
+        value = dataclasses.asdict(value)
+    if not isinstance(value, Mapping):
+        problems.append(
+            f"switches ({origin}): use a table, as in switches.file = 'switches.toml'"
+        )
+        return found
+    for name, each in value.items():
+        if name not in providers.FIELDS:
+            meant = did_you_mean(str(name), providers.FIELDS)
+            problems.append(f"switches.{name!s:.80} ({origin}): there is no such setting{meant}")
+        elif each is not None:
+            _take(found, providers.PREFIX + name, each, origin, problems)
     return found
 
 

@@ -30,7 +30,7 @@ def config(app: str | None, redis_url: str | None, *, as_json: bool) -> None:
     """Print every setting, its value and where it came from."""
     settings = base.load_settings(app=app, redis_url=redis_url)
     values = settings.masked()
-    for table in ("databases", "capsules"):
+    for table in ("databases", "capsules", "switches"):
         entries = values.pop(table)
         values.update({f"{table}.{name}": value for name, value in entries.items()})
     rows = {
@@ -119,8 +119,8 @@ def _unserved(facts: Facts, settings: Settings) -> list[Finding]:
     """Return the finding of queues that the application uses and nobody serves."""
     from qik_core import application
 
-    served = {name for each in settings.all_capsules().values() for name, _ in each.queues}
-    left = application.unserved(served | {name for each in facts.workers for name in each.queues})
+    elsewhere = {name for each in facts.workers for name in each.queues}
+    left = application.unserved(settings.served | elsewhere)
     return [unserved(facts, application.named(left))] if settings.app and left else []
 
 
