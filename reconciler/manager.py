@@ -16,10 +16,11 @@ from qik_core.errors import QikError
 from qik_core.passes import Passes
 from reconciler.definition import Definition
 from reconciler.engines import Engines
-from reconciler.keeper import Keeper, Periodic, Watcher
+from reconciler.keeper import Keeper, Watcher
 from reconciler.lanes import Lanes
 from reconciler.lease import Change, Leases, identity
 from reconciler.passes import Tools
+from reconciler.periodic import Periodic
 from reconciler.report import Report
 from reconciler.runner import Runner
 from reconciler.scheduler import Clock

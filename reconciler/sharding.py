@@ -11,8 +11,8 @@ from typing import Final
 
 from reconciler.definition import Definition
 from reconciler.engines import RELOAD, Engines
-from reconciler.keeper import Periodic
 from reconciler.options import Shards
+from reconciler.periodic import Periodic
 
 log: Final = logging.getLogger("reconciler")
 
