@@ -3,8 +3,8 @@
 python = .venv/bin/python
 # A database or Redis of the demo is named on make's own command line. What a shell happens to export is left alone:
 # the demo empties the Redis that it is given.
-# Tests wait more than they compute, so two files at a time; a file's own tests stay in order on one worker.
-WORKERS = 2
+# Tests wait more than they compute, so three files at a time, even on two cores; a file's own tests stay in order on one worker.
+WORKERS = 3
 tests = -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 --durations-min=1
 # The i-th of n machines takes every n-th part of all tests; those of a file need not stay together there.
 SHARD =
