@@ -8,6 +8,7 @@ While a job runs, every line that its code writes carries `jid`, `job` and `queu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TextIO
 
 log: Final = logging.getLogger("qik_core.worker")
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -186,6 +187,14 @@ def _shortened(text: str) -> str:
     )
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Standard error. Nobody who logs fails of it, even when a job has closed it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        with contextlib.suppress(Exception):
+            super().handleError(record)
+
+
 def set_up(level: str, form: str = "plain") -> None:
     """Write log lines to standard error. An application that configures logging itself may do so when it is imported.
 
@@ -193,7 +202,7 @@ def set_up(level: str, form: str = "plain") -> None:
     """
     if form == "auto":
         form = "pretty" if sys.stderr.isatty() else "plain"
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_FORMS[form]())
     logging.basicConfig(level=level, handlers=[handler])
     carry_job_fields()
