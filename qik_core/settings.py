@@ -77,7 +77,7 @@ class Settings:
     """Bytes of one job as JSON; a push of more is refused."""
     max_memory: int | None = None
     """MB of one worker process, which is replaced when it has grown beyond; None: no limit."""
-    switches: SwitchSettings = SwitchSettings()
+    switches: SwitchSettings = field(default_factory=SwitchSettings)
     """Who says which kill switches are on, beside `reconciler disable`."""
     allow_eviction: bool = False
     """Work on a Redis that may drop keys when it is full."""
@@ -113,9 +113,7 @@ class Settings:
     @property
     def served(self) -> frozenset[str]:
         """The queues from which a worker with these settings fetches, in all its capsules."""
-        return frozenset(
-            name for each in self.all_capsules().values() for name, _ in each.queues
-        )
+        return frozenset(name for each in self.all_capsules().values() for name, _ in each.queues)
 
     @property
     def slots(self) -> int:

@@ -196,23 +196,22 @@ def _field_of(variable: str, problems: list[str]) -> str | None:
     if variable.startswith("QIK_") and variable != "QIK_CONFIG":
         name = variable.removeprefix("QIK_").lower()
         # Only near misses: other variables of this prefix may be somebody else's.
-        for near in difflib.get_close_matches(name, _NEAR, n=1, cutoff=0.75):
-            problems.append(
-                f"environment {variable}: there is no such setting; did you mean {_NEAR[near]!r}?"
-            )
+        problems += [
+            f"environment {variable}: there is no such setting; did you mean {_NEAR[near]!r}?"
+            for near in difflib.get_close_matches(name, _NEAR, n=1, cutoff=0.75)
+        ]
     return None
 
 
 def _take(found: dict[str, Given], name: str, value: Any, origin: str, problems: list[str]) -> None:
+    typed = providers.typed if name.startswith(providers.PREFIX) else _typed
     try:
-        found[name] = Given(_typed(name, value), origin)
+        found[name] = Given(typed(name, value), origin)
     except (SettingsError, DefinitionError) as error:
         problems.append(f"{name} ({origin}): {error}")
 
 
 def _typed(name: str, value: Any) -> Any:
-    if name.startswith(providers.PREFIX):
-        return providers.typed(name, value)
     if name in RANGES:
         return _ranged(name, value)
     if name == "queues":
@@ -312,9 +311,7 @@ def _providers(value: Any, origin: str, problems: list[str]) -> dict[str, Given]
     if isinstance(value, providers.SwitchSettings):
         value = dataclasses.asdict(value)
     if not isinstance(value, Mapping):
-        problems.append(
-            f"switches ({origin}): use a table, as in switches.file = 'switches.toml'"
-        )
+        problems.append(f"switches ({origin}): use a table, as in switches.file = 'switches.toml'")
         return found
     for name, each in value.items():
         if name not in providers.FIELDS:

@@ -16,6 +16,7 @@ class Source(StrEnum):
     """The providers there are."""
 
     SQL = "sql"  # `disable` and `enable`, by hand: wins over the others
+    REDIS = "redis"  # the same, said while SQL did not answer; goes there when it answers again
     FILE = "file"
     UNLEASH = "unleash"
 
