@@ -37,8 +37,21 @@ CANCELLED: Final = (
     b"qik:cancelled"  # zset: jids that must not run or go on running, score = until when
 )
 ALONE: Final = b"qik:alone"  # string with TTL: who may run suspects now, each alone in its process
+HELD: Final = b"qik:held"  # hash: job class -> bytes of its held jobs; that a class is in it says that it has some
+SWITCHES: Final = (
+    b"qik:switches"  # string: the kill switches as reconcilers know them, JSON of at most 1 MB
+)
+SWITCHED: Final = b"qik:switched"  # hash: flag -> jobs dropped or refused because of it
+WITNESS: Final = (
+    b"qik:witness"  # hash: process of reconcilers -> the ms it left last; :old, those of long ago
+)
 PAUSED: Final = b"paused"  # set: names of paused queues (Sidekiq Pro's key)
+FLUSHER: Final = b"qik:flusher"  # string with TTL: whose turn it is to flush
+TRASH_PREFIX: Final = b"qik:trash:"  # + flush : key, list: what a flush has put aside of that list
 RECOVERING_PREFIX: Final = b"qik:recovering:"
+RELEASED_PREFIX: Final = (
+    b"qik:released:"  # + class, string with TTL: some of its held jobs were released just now
+)
 WORKING_PREFIX: Final = b"qik:working:"
 
 _QUEUE = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
@@ -71,6 +84,16 @@ def queue(name: str) -> bytes:
 def suspect(name: str) -> bytes:
     """List: jobs of one queue under which a process has died; each runs alone in its process."""
     return b"qik:suspect:" + name.encode()
+
+
+def held(name: str) -> bytes:
+    """List: jobs of one class that were found on queues while it was switched off; the tail is released first."""
+    return HELD + b":" + name.encode()
+
+
+def held_pushed(name: str) -> bytes:
+    """List: jobs of one class that were pushed while it was switched off; released behind those of `held`."""
+    return held(name) + b"+"
 
 
 def later(name: str) -> bytes:
@@ -123,6 +146,16 @@ def counted(key: bytes) -> bytes:
     return b"qik:n:" + key
 
 
+def trash(flush: str, key: bytes) -> bytes:
+    """List: the jobs of one list while a flush decides about them; what must live goes back."""
+    return TRASH_PREFIX + flush.encode() + b":" + key
+
+
+def restored(export: str) -> bytes:
+    """Set with a TTL of 30 days: the jids of one export that were put back."""
+    return b"qik:restored:" + export.encode()
+
+
 def stat(name: str, day: str = "") -> bytes:
     """String: Sidekiq's totals, `processed` and `failed`, overall or of one UTC day."""
     return b"stat:" + name.encode() + (b":" + day.encode() if day else b"")
@@ -142,6 +175,9 @@ _IN_LUA: Final = {
     "ended": ENDED,
     "ended_read": ENDED_READ,
     "epoch": EPOCH,
+    "flusher": FLUSHER,
+    "held": held(""),
+    "helds": HELD,
     "idle": idle(""),
     "later": later(""),
     "n": counted(b""),
@@ -152,6 +188,7 @@ _IN_LUA: Final = {
     "queue": queue(""),
     "queues": QUEUES,
     "recovering": RECOVERING_PREFIX,
+    "released": RELEASED_PREFIX,
     "retry": RETRY,
     "roll": ROLL,
     "roller": ROLLER,
@@ -159,6 +196,8 @@ _IN_LUA: Final = {
     "stat": stat(""),
     "suspect": suspect(""),
     "suspects": SUSPECTS,
+    "switched": SWITCHED,
+    "switches": SWITCHES,
     "unique": UNIQUE,
     "wake": wake(""),
     "working": WORKING_PREFIX,

@@ -1,0 +1,217 @@
+"""Flush: take jobs out of Redis that SQL would tell again, and none that nothing would. `survey.py` says before what it would do.
+
+It refuses what would be lost, unless that is named or kept in a file. What was counted before may be old: what counts is
+the judgement of each job as it goes, made while nobody can fetch it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from qik_core.errors import QikError
+from qik_core.flushing import Flushing, Found, Place
+from reconciler.audit import Action, record
+from reconciler.derivable import Derivable, Fate
+from reconciler.errors import ReconcilerError
+from reconciler.export import Header, Journal
+from reconciler.quarantine import RowStates
+from reconciler.survey import Means, Plan, Say, judge_of
+from reconciler.words import meant
+
+
+class WouldLose(ReconcilerError):
+    """The flush would lose jobs that nothing brings back, and was not told to."""
+
+
+@dataclass(slots=True)
+class Flushed:
+    """What a flush has done."""
+
+    removed: Counter[tuple[str, Fate]] = field(default_factory=Counter)
+    """(job class, fate) → jobs."""
+    exported: Header | None = None
+    before: int = 0
+    """Bytes that Redis used."""
+    after: int = 0
+    seconds: float = 0.0
+    unaudited: str = ""
+    """Why the end could not be written into the audit; its beginning is there."""
+
+    @property
+    def jobs(self) -> int:
+        """How many were removed."""
+        return self.removed.total()
+
+    def total(self, fate: Fate) -> int:
+        """Return how many were removed that had this fate."""
+        return sum(count for (_, each), count in self.removed.items() if each is fate)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        classes: dict[str, dict[str, int]] = {}
+        for (name, fate), count in sorted(self.removed.items()):
+            classes.setdefault(name, {})[fate.value] = count
+        return {
+            "removed": self.jobs,
+            **{each.value: self.total(each) for each in Fate},
+            "classes": classes,
+            "exported": self.exported.jobs if self.exported else 0,
+            "memory": {"before": self.before, "after": self.after},
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class By:
+    """Who flushes, why, and what may be lost."""
+
+    who: str
+    reason: str
+    lose: frozenset[str] = frozenset()
+    """Job classes whose jobs are removed though nothing brings them back."""
+    export: Path | None = None
+    """Where jobs are kept that nothing else brings back."""
+
+
+def check(plan: Plan, by: By) -> None:
+    """Refuse a flush that would lose what it was not told to lose.
+
+    Raises:
+        WouldLose: names each class, how many jobs, and why nothing brings them back.
+        ReconcilerError: `lose` names a class that is not there.
+    """
+    for name in sorted(by.lose - plan.names):
+        known = sorted(plan.names)
+        raise ReconcilerError(
+            f"there is no job of a class {name!r}{meant(name, known)}; there are: {', '.join(known) or 'none'}"
+        )
+    kept = {name: count for name, count in plan.lost.items() if name not in by.lose}
+    if kept and by.export is None:
+        told = "\n".join(f"  {name}: {n:,} ({plan.why.get(name, '')})" for name, n in kept.items())
+        lose = " ".join(f"--lose {name}" for name in kept)
+        raise WouldLose(
+            f"{sum(kept.values()):,} jobs would be lost, since nothing brings them back:\n{told}\n"
+            f"Keep them with --export FILE, which `reconciler import FILE` puts back; or say that they may go: {lose}"
+        )
+
+
+def flush(
+    plan: Plan,
+    means: Means,
+    by: By,
+    *,
+    say: Say = lambda *_: None,
+    waits: Callable[[str], object] = lambda _: None,
+) -> Flushed:
+    """Take the jobs of a plan out of Redis. Repeatable: after a death half-way the same call goes on.
+
+    `waits` is told who flushes now, while this one waits for its turn.
+
+    Raises:
+        WouldLose: see `check`.
+        SqlUnavailable, NotMigrated: the audit cannot be written: nothing was done.
+        StoreError: Redis does not answer; what was done so far is done, and nothing is lost.
+        FileInTheWay, BadExport, OSError: the file cannot be written: nothing was done.
+    """
+    check(plan, by)
+    home, begun = means.engines.home(), time.monotonic()
+    journal = by.export and Journal(by.export, who=by.who, reason=by.reason, at=time.time())
+    done = Flushed(before=means.redis.memory()[0])
+    run = _Run(plan, judge_of(means, plan.selection), by, done, journal or None, say)
+    try:
+        about = {"state": "begun", **_short(plan, by)}
+        record(home, Action.FLUSHED, str(plan.selection), by.who, by.reason, about)
+        if plan.selection.everything or Place.DEAD in plan.selection.places:
+            RowStates(home, means.passes).drain()
+        whole = plan.selection.everything
+        means.redis.run(run, plan.sources, whole=whole, waits=waits)
+        run.close()
+        done.exported = journal.finish() if journal else None
+    finally:
+        if journal:
+            journal.close()
+    done.after = _settled(means.redis)
+    done.seconds = time.monotonic() - begun
+    try:
+        about = {"state": "ended", "lose": sorted(by.lose), **done.as_json()}
+        record(home, Action.FLUSHED, str(plan.selection), by.who, by.reason, about)
+    except QikError as error:
+        done.unaudited = str(error)
+    return done
+
+
+class _Run:
+    """Judges each job as it goes, writes down what only the file will keep, and counts."""
+
+    def __init__(
+        self, plan: Plan, judge: Derivable, by: By, done: Flushed, journal: Journal | None, say: Say
+    ) -> None:
+        self._selection = plan.selection
+        self._judge = judge
+        self._lose = by.lose
+        self._done = done
+        self._journal = journal
+        self._say = say
+        self._fates: dict[bytes, Fate] = {}
+        self._written: dict[bytes, int] = {}
+
+    def judge(self, jobs: Sequence[Found]) -> list[bool]:
+        """Say which of these go; what nothing else brings back is on disk before they do."""
+        self.close()
+        chosen = [job for job in jobs if self._selection.covers(job)]
+        fates = zip(chosen, self._judge.fates(chosen), strict=True)
+        self._fates = {
+            job.raw: fate for job, fate in fates if fate is not None and self._goes(job, fate)
+        }
+        kept = [job for job in chosen if self._is_kept(job)]
+        if self._journal is not None and kept:
+            numbers = self._journal.write(kept)
+            self._written = {job.raw: n for job, n in zip(kept, numbers, strict=True)}
+        return [job.raw in self._fates for job in jobs]
+
+    def ended(self, jobs: Sequence[Found], removed: Sequence[bool]) -> None:
+        """Count what has gone; what had moved meanwhile is no business of the file."""
+        for job, out in zip(jobs, removed, strict=True):
+            if out:
+                self._done.removed[job.name, self._fates[job.raw]] += 1
+                self._written.pop(job.raw, None)
+        self.close()
+        self._say("jobs removed", self._done.jobs)
+
+    def close(self) -> None:
+        """Take out of the file what was not removed."""
+        if self._journal is not None:
+            self._journal.take_back(list(self._written.values()))
+        self._written = {}
+
+    def _goes(self, job: Found, fate: Fate) -> bool:
+        return fate is not Fate.LOST or job.name in self._lose or self._journal is not None
+
+    def _is_kept(self, job: Found) -> bool:
+        return self._fates.get(job.raw) is Fate.LOST and job.name not in self._lose
+
+
+def _short(plan: Plan, by: By) -> dict[str, Any]:
+    fates = {each.value: plan.total(each) for each in Fate}
+    export = None if by.export is None else str(by.export)
+    return {"jobs": plan.jobs, **fates, "lose": sorted(by.lose), "export": export}
+
+
+def _settled(redis: Flushing) -> int:
+    """Return the bytes that Redis uses once it has given back what it frees in the background."""
+    used = redis.memory()[0]
+    for _ in range(_LOOKS):
+        time.sleep(_LOOK)
+        before, used = used, redis.memory()[0]
+        if used >= before:
+            break
+    return used
+
+
+_LOOKS: Final = 20
+_LOOK: Final = 0.05

@@ -1,0 +1,480 @@
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import pytest
+import redis
+
+from qik_core.errors import WrongType
+from qik_core.results import Code
+from qik_core.store.flush import FlushStore, Home, Place, TurnLost, home_of
+from qik_core.store.link import Link
+from qik_core.store.records import Claim
+from qik_core.store.rolls import Roll
+from tests.qik_core.store.rig import Rig, digest, jid
+
+QUEUE = Home(Place.QUEUED, b"queue:default")
+FOREIGN = b'{"class":"Ruby","jid":"abc","args":[]}'
+
+
+@pytest.fixture
+def flush(rig: Rig) -> FlushStore:
+    made = FlushStore(rig.store, "alice")
+    assert made.turn() == ""
+    return made
+
+
+def aside(flush: FlushStore, home: Home = QUEUE) -> Home:
+    """Put a list aside; return where it is."""
+    flush.aside(home)
+    (found,) = flush.asides()
+    return found
+
+
+def sort(flush: FlushStore, home: Home, gone: str) -> bool:
+    """Sort the next jobs: x is removed, anything else goes back."""
+    length, raws = flush.head(home)
+    assert len(raws) >= len(gone)
+    return flush.sort(home, length, [each == "x" for each in gone])
+
+
+def state(rig: Rig, key: int) -> str:
+    return (rig.lock(key) or "-")[0]
+
+
+# --- turns ---------------------------------------------------------------------------------------
+
+
+def test_one_flush_at_a_time_has_the_turn_and_says_who(rig: Rig, flush: FlushStore) -> None:
+    other = FlushStore(rig.store, "bob the second")
+
+    assert other.turn() == "alice"
+    assert flush.turn() == "", "who has it keeps it"
+    flush.give_up()
+    assert other.turn() == ""
+    assert flush.turn() == "bob the second"
+
+
+def test_a_turn_that_is_given_up_by_somebody_else_stays(rig: Rig, flush: FlushStore) -> None:
+    FlushStore(rig.store, "bob").give_up()
+
+    assert FlushStore(rig.store, "bob").turn() == "alice"
+
+
+def test_the_turn_of_a_process_of_this_host_that_has_died_is_over(
+    rig: Rig, raw: redis.Redis
+) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    raw.set("qik:flusher", f"aaaa {pid} {socket.gethostname()} eve")
+    assert FlushStore(rig.store, "bob").turn() == ""
+
+    raw.set("qik:flusher", f"aaaa {pid} another-host eve")
+    assert FlushStore(rig.store, "bob").turn() == "eve", "of another host nobody knows"
+
+
+def test_no_step_is_done_by_whoever_has_lost_the_turn(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1)
+    rig.push(2, delays=[60])
+    where = aside(flush)
+    length, _ = flush.head(where)
+    loss = rig.store.look().loss
+    raw.set("qik:flusher", "ffff 1 elsewhere bob")
+
+    with pytest.raises(TurnLost):
+        flush.sort(where, length, [True])
+    with pytest.raises(TurnLost):
+        flush.aside(QUEUE)
+    with pytest.raises(TurnLost):
+        flush.renew(loss)
+    with pytest.raises(TurnLost):
+        flush.drop(home_of(b"schedule") or QUEUE, [Claim(b"x", "y")], None)
+    assert raw.llen(where.trash) == 1
+    assert rig.store.look().loss == loss
+
+
+# --- aside ---------------------------------------------------------------------------------------
+
+
+def test_a_list_that_is_aside_is_fetched_by_nobody_and_its_locks_stay(
+    rig: Rig, flush: FlushStore
+) -> None:
+    rig.push(1, 2, 3)
+
+    where = aside(flush)
+
+    assert where.trash.startswith(b"qik:trash:")
+    assert where.trash.endswith(b":queue:default")
+    assert rig.worker().fetch() == []
+    assert [state(rig, key) for key in (1, 2, 3)] == ["q", "q", "q"]
+    assert rig.tell(9, keys=[1]) == [Code.DUPLICATE_QUEUED]
+    assert rig.store.audit(["default"]) == 0, "nobody has deleted anything"
+
+
+def test_what_comes_to_a_queue_while_its_list_is_aside_goes_aside_next_to_it(
+    rig: Rig, flush: FlushStore
+) -> None:
+    rig.push(1)
+    flush.aside(QUEUE)
+    rig.push(2)
+    flush.aside(QUEUE)
+
+    assert len(flush.asides()) == 2
+
+
+def test_an_empty_list_does_not_go_aside(flush: FlushStore) -> None:
+    assert flush.aside(QUEUE) == 0
+    assert flush.asides() == []
+
+
+def test_a_list_from_which_somebody_has_deleted_goes_aside_and_calls_for_a_roll(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1, 2)
+    raw.rpop("queue:default")
+
+    aside(flush)
+
+    assert raw.get("qik:roll") == b"1"
+
+
+def test_suspects_go_aside_and_come_back_as_suspects(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1)
+    raw.rename("queue:default", "qik:suspect:default")
+    raw.rename("qik:n:queue:default", "qik:n:qik:suspect:default")
+    raw.sadd("qik:suspects", "default")
+
+    where = aside(flush, Home(Place.QUEUED, b"qik:suspect:default"))
+    assert not raw.sismember("qik:suspects", "default")
+    sort(flush, where, "b")
+
+    assert raw.sismember("qik:suspects", "default")
+    assert raw.llen("qik:suspect:default") == 1
+    assert raw.get("qik:n:qik:suspect:default") == b"1"
+
+
+def test_a_key_of_another_type_is_no_list_and_is_left_alone(
+    flush: FlushStore, raw: redis.Redis
+) -> None:
+    raw.set("queue:default", "mine")
+    raw.set("qik:later:default", "mine")
+
+    assert [each.key for each in flush.homes()] == []
+    with pytest.raises(WrongType, match="queue:default"):
+        flush.aside(QUEUE)
+    assert raw.get("queue:default") == b"mine"
+
+
+# --- sort ----------------------------------------------------------------------------------------
+
+
+def test_jobs_are_removed_with_their_locks_and_the_others_go_back_in_their_order(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(*range(1, 7))
+    before = rig.queued()
+    locks = [rig.lock(key) for key in range(1, 7)]
+    where = aside(flush)
+
+    sort(flush, where, "bxb")
+    sort(flush, where, "xbb")
+
+    gone = [jid(5).decode(), jid(3).decode()]
+    assert rig.queued() == [each for each in before if each not in gone]
+    assert [rig.lock(key) for key in (1, 2, 4, 6)] == [locks[each - 1] for each in (1, 2, 4, 6)]
+    assert rig.lock(5) is rig.lock(3) is None
+    assert raw.get("qik:n:queue:default") == b"4"
+    assert flush.asides() == []
+    assert rig.tell(33, keys=[3]) == [Code.ENQUEUED]
+
+
+def test_a_step_that_was_done_already_is_done_once(rig: Rig, flush: FlushStore) -> None:
+    rig.push(1, 2, 3)
+    where = aside(flush)
+    length, _ = flush.head(where)
+
+    assert flush.sort(where, length, [True])
+    assert not flush.sort(where, length, [True]), "as when it is sent again"
+    assert flush.head(where)[0] == 2
+
+
+def test_a_job_that_goes_back_without_a_lock_gets_one_unless_another_holds_the_key(
+    rig: Rig, flush: FlushStore
+) -> None:
+    rig.push(1, 2)
+    where = aside(flush)
+    flush.renew(rig.store.look().loss)
+    rig.push(21, keys=[2])
+
+    sort(flush, where, "bb")
+
+    assert (rig.lock(1) or "").endswith(jid(1).decode())
+    assert (rig.lock(2) or "").endswith(jid(21).decode())
+    assert state(rig, 1) == "q"
+
+
+def test_the_lock_of_a_run_stays_when_another_copy_of_its_key_is_removed(
+    rig: Rig, flush: FlushStore
+) -> None:
+    rig.push(1)
+    worker = rig.worker()
+    worker.fetch()
+    rig.raw.lpush("queue:default", rig.raw.hvals("qik:working:host:1:aaaa")[1])
+    where = aside(flush)
+
+    sort(flush, where, "x")
+
+    assert state(rig, 1) == "r"
+
+
+def test_what_others_have_pushed_goes_back_as_it_was(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    raw.lpush("queue:default", FOREIGN, b"no json", b'{"qik":"-","jid":"","x":1}')
+    before = raw.lrange("queue:default", 0, -1)
+    where = aside(flush)
+
+    sort(flush, where, "bbb")
+
+    assert raw.lrange("queue:default", 0, -1) == before
+    assert raw.get("qik:n:queue:default") == b"1", "as a push by hand counts what begins as ours"
+
+
+def test_a_queue_that_has_become_another_type_takes_nothing_and_loses_nothing(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1)
+    where = aside(flush)
+    raw.set("queue:default", "mine")
+
+    with pytest.raises(WrongType):
+        sort(flush, where, "b")
+    assert raw.llen(where.trash) == 1
+
+
+def test_a_process_that_sleeps_is_woken_by_what_comes_back(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1)
+    where = aside(flush)
+    rig.worker().fetch()
+
+    sort(flush, where, "b")
+
+    assert raw.exists("qik:wake:host:1:aaaa")
+
+
+# --- everything ----------------------------------------------------------------------------------
+
+
+def test_a_new_loss_id_voids_all_locks_and_is_made_once(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1)
+    before = rig.store.look()
+
+    first = flush.renew(before.loss)
+    second = flush.renew(before.loss)
+
+    assert first.loss != before.loss
+    assert first.generation != before.generation
+    assert second == first == rig.store.look()
+    assert rig.locks() == 0
+    assert not raw.exists(f"qik:unique:{before.generation}")
+    seconds, micros = raw.time()
+    assert 0 <= seconds * 1000 + micros / 1000 - first.birth_ms < 60_000
+
+
+def test_a_new_loss_id_ends_a_roll_under_way(rig: Rig, flush: FlushStore, raw: redis.Redis) -> None:
+    roll = Roll(rig.link, rig.store.candidate, "me")
+    assert roll.begin()
+    before = rig.store.look()
+
+    flush.renew(before.loss)
+
+    assert not roll.walk()
+    after = rig.store.look()
+    assert after.previous is None
+    assert [key for key in raw.scan_iter("qik:unique:*")] == [
+        f"qik:unique:{after.generation}".encode()
+    ]
+
+
+def test_what_stays_in_a_sorted_set_gets_its_lock_again_as_it_was(
+    rig: Rig, flush: FlushStore
+) -> None:
+    rig.push(1, delays=[60])
+    rig.tell(2, delays=[90])
+    records = [rig.lock(1), rig.lock(2)]
+    flush.renew(rig.store.look().loss)
+
+    for home in flush.homes():
+        for window in flush.windows(home):
+            flush.keep(home, [each.raw for each in window.entries], window.at)
+
+    assert [rig.lock(1), rig.lock(2)] == records
+    assert rig.edge(11, keys=[1]) == [Code.ADVANCED]
+
+
+def test_what_has_left_a_sorted_set_gets_no_lock(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1, delays=[60])
+    (raws,) = raw.zrange("schedule", 0, -1)
+    flush.renew(rig.store.look().loss)
+    raw.delete("schedule")
+
+    flush.keep(Home(Place.SCHEDULED, b"schedule"), [raws], None)
+
+    assert rig.locks() == 0
+
+
+# --- a roll meets what is aside ------------------------------------------------------------------
+
+
+def test_a_roll_keeps_the_locks_of_jobs_that_are_aside_while_a_flush_takes_them(
+    rig: Rig, flush: FlushStore
+) -> None:
+    rig.push(*range(1, 401))
+    rig.push(*range(401, 701))
+    where = aside(flush)
+    roll = Roll(rig.link, rig.store.candidate, "me")
+    assert roll.begin()
+    sort(flush, where, "x" * 100)
+
+    assert roll.walk()
+    assert roll.end() == 0
+
+    assert rig.locks() == 600
+
+
+# --- a full server -------------------------------------------------------------------------------
+
+
+@pytest.mark.every_server
+def test_every_step_works_while_redis_is_full(rig: Rig, raw: redis.Redis) -> None:
+    rig.push(*range(1, 101))
+    rig.push(*range(101, 201), delays=[60] * 100)
+    raw.config_set("maxmemory", 1_000_000)
+    with pytest.raises(redis.ResponseError, match="OOM|maxmemory"):
+        raw.set("more", "x")
+    flush = FlushStore(rig.store, "alice")
+
+    assert flush.turn() == ""
+    where = aside(flush)
+    sort(flush, where, "xb" * 50)
+    scheduled = home_of(b"schedule")
+    assert scheduled is not None
+    (window,) = flush.windows(scheduled)
+    raws = [each.raw for each in window.entries]
+    claims = [
+        Claim(each, jid(n).decode(), digest(n).decode()) for n, each in enumerate(raws[:50], 101)
+    ]
+    assert sum(flush.drop(scheduled, claims, None)) == 50
+    flush.renew(rig.store.look().loss)
+    flush.keep(scheduled, raws, None)
+    flush.give_up()
+
+    assert raw.llen("queue:default") == 50
+    assert raw.zcard("schedule") == 50
+    assert rig.locks() == 50
+
+
+# --- back from a file ----------------------------------------------------------------------------
+
+
+def rows(raw: redis.Redis, key: str) -> list[tuple[str, float | None, bytes]]:
+    """Take all jobs of a key out by hand, as rows of an export."""
+    if raw.type(key) == b"list":
+        found: Any = [(each, None) for each in raw.lrange(key, 0, -1)]
+    else:
+        found = raw.zrange(key, 0, -1, withscores=True)
+    raw.delete(key, f"qik:n:{key}")
+    return [(each.split(b'"jid":"')[1][:24].decode(), score, each) for each, score in found]
+
+
+@pytest.mark.parametrize("key", ["queue:default", "schedule", "retry", "dead", "qik:later:default"])
+def test_jobs_come_back_where_they_were_each_once(
+    rig: Rig, flush: FlushStore, raw: redis.Redis, key: str
+) -> None:
+    home = home_of(key.encode())
+    assert home is not None
+    rig.push(1, 2, 3) if home.is_list else rig.push(1, 2, 3, delays=[60, 61, 62])
+    if not home.is_list and key != "schedule":
+        raw.rename("schedule", key)
+        raw.delete("qik:n:schedule")
+    before = raw.dump(key)
+    jobs = rows(raw, key)
+    flush.renew(rig.store.look().loss)
+
+    first = flush.restore("0123456789ab", home, jobs)
+    second = flush.restore("0123456789ab", home, jobs)
+
+    assert first == ["1", "1", "1"]
+    assert second == ["0", "0", "0"]
+    assert raw.dump(key) == before
+    assert rig.locks() == (0 if key == "dead" else 3)
+    assert raw.get(f"qik:n:{key}") == (None if key == "dead" else b"3")
+    assert 0 < raw.ttl("qik:restored:0123456789ab") <= 30 * 86_400
+
+
+def test_a_job_that_was_put_back_and_has_run_does_not_come_back_again(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1, unique=False)
+    jobs = rows(raw, "queue:default")
+    flush.restore("0123456789ab", QUEUE, jobs)
+    raw.delete("queue:default")
+
+    assert flush.restore("0123456789ab", QUEUE, jobs) == ["0"]
+    assert flush.restore("ba9876543210", QUEUE, jobs) == ["1"], "another file is another matter"
+
+
+def test_a_job_whose_key_another_one_holds_stays_out_and_says_whose_it_is(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1, 2)
+    jobs = rows(raw, "queue:default")
+    flush.renew(rig.store.look().loss)
+    rig.push(11, keys=[1])
+
+    answers = flush.restore("0123456789ab", QUEUE, [*jobs, *jobs])
+
+    assert sorted(answers) == sorted(["1", "0", f"={jid(11).decode()}", f"={jid(11).decode()}"])
+    assert rig.queued() == [jid(2).decode(), jid(11).decode()]
+
+
+def test_a_key_is_taken_by_the_first_of_a_file_that_wants_it(
+    rig: Rig, flush: FlushStore, raw: redis.Redis
+) -> None:
+    rig.push(1)
+    first = rows(raw, "queue:default")
+    flush.renew(rig.store.look().loss)
+    rig.push(2, keys=[1])
+    second = rows(raw, "queue:default")
+    flush.renew(rig.store.look().loss)
+
+    assert flush.restore("0123456789ab", QUEUE, [*first, *second]) == ["1", f"={jid(1).decode()}"]
+
+
+def test_names_that_are_nobodys_queue_are_no_place_for_jobs() -> None:
+    assert home_of(b"queue:a b") is None
+    assert home_of(b"queues") is None
+    assert home_of(b"qik2:later:x") is None
+    assert home_of(b"queue:mail") == Home(Place.QUEUED, b"queue:mail")
+    assert home_of(b"qik:held:Mail+") == Home(Place.HELD, b"qik:held:Mail+")
+
+
+def test_scripts_are_known_by_a_server_that_has_forgotten_them(rig: Rig, raw: redis.Redis) -> None:
+    link = Link(rig.url)
+    raw.script_flush()
+
+    assert link.run("flush_turn", (), ("a", 1000, "")) == b""
