@@ -18,18 +18,22 @@ from typing import Any, Final, TypeAlias
 
 from qik_core import aio, options, registry, strict
 from qik_core.arguments import RowError
+from qik_core.board import Board
 from qik_core.definition import Definition, untyped
-from qik_core.errors import ArgumentError, DefinitionError, QikError
+from qik_core.errors import ArgumentError, DefinitionError, QikError, StoreUnavailable
+from qik_core.gate import Gate
 from qik_core.middleware import client_chain
-from qik_core.parcels import Batch, Parcel, chained, whole
+from qik_core.parcels import Batch, Parcel, chained, gated, refusal, whole
 from qik_core.plan import Plan
 from qik_core.results import Advanced, BulkResult, Code, Dirtied, Duplicate, Enqueued, Push, Refused
 from qik_core.settings import Settings, Wire
 from qik_core.settings import current as current_settings
 from qik_core.shapes import BATCH
 from qik_core.store import Epoch, Store
+from qik_core.switches import Snapshot
 
 _LARGEST_BATCH: Final = 100_000
+_HELD_FULL: Final = "held_full: {} is switched off, and 10,000 jobs or 64 MB of it are held already"
 _CALL_ONLY: Final = frozenset({"jid", "wait", "wait_until", "jitter"})
 
 
@@ -84,6 +88,9 @@ class Client:
         )
         self._now = now
         self._dice = dice
+        board = Board(configured=settings.switches.configured)
+        self.gate = Gate(board, registry.find, now)
+        """The kill switches, as they are known here."""
 
     def push(self, job: object, args: Sequence[Any], **given: Any) -> Push:
         """Push one job by its class or by its name; a name that is not defined here travels as it is, for Ruby.
@@ -160,14 +167,22 @@ class Client:
             NotEnqueued, OutcomeUnknown: see there; about one chunk of at most 500 jobs.
         """
         parcels, refused, jids = self._parcels(definition, rows, plan)
+        spent = self._look()
+        if self.gate.shut:
+            parcels = self._gated(definition, parcels, refused)
         start = len(answers.codes)
         answers.codes += [Code.REFUSED] * len(rows)
         answers.jids += jids
-        for place, refusal in refused.items():
+        for place, answer in refused.items():
             answers.jids[start + place] = ""
-            answers.refused = refusal
+            answers.refused = answer
         for parcel in parcels:
-            self._deliver(parcel, start, answers)
+            self._deliver(parcel, start, answers, spent)
+
+    def look(self) -> Snapshot:
+        """Return the kill switches that are known; looks for newer ones once a second."""
+        self._look()
+        return self.gate.board.snapshot
 
     def check(
         self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan
@@ -215,10 +230,33 @@ class Client:
         _check_sizes(definition.name, built.payloads)
         return Batch(definition, built, plan.origin, delays, due, plan.versions)
 
-    def _deliver(self, parcel: Parcel, start: int, answers: Answers) -> None:
-        pushed = self.store.push(parcel.chunk)
+    def _look(self) -> float:
+        """Look at the kill switches once a second; returns the seconds that this took in vain."""
+        began = time.monotonic()
+        try:
+            self.gate.board.look(self.store.switches)
+        except StoreUnavailable:
+            return time.monotonic() - began
+        return 0.0
+
+    def _gated(
+        self, definition: Definition, parcels: Sequence[Parcel], refused: dict[int, Refused]
+    ) -> list[Parcel]:
+        """Return what the kill switches let through or have held, and add their refusals."""
+        left: list[Parcel] = []
+        for parcel in parcels:
+            some, stopped = gated(self.gate, definition, parcel)
+            left += some
+            refused.update(stopped)
+        return left
+
+    def _deliver(self, parcel: Parcel, start: int, answers: Answers, spent: float) -> None:
+        pushed = self.store.push(parcel.chunk, spent=spent)
         for place, code in zip(parcel.places, pushed.codes, strict=True):
             answers.codes[start + place] = code
+            if code is Code.REFUSED and parcel.stop is not None:
+                answers.jids[start + place] = ""
+                answers.refused = refusal(parcel.stop, _HELD_FULL.format(parcel.chunk.held))
         answers.standing = pushed.jid
         answers.epoch = pushed.epoch
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from qik_core import hooks
+from qik_core.admission import Admission
 from qik_core.alone import Alone, Stage
 from qik_core.bell import Bell, Damaged
 from qik_core.capsule import LOOK, Capsule, Capsules, Sent
-from qik_core.ends import unique_of
 from qik_core.errors import StoreError, StoreUnavailable
 from qik_core.pace import STUCK, Patience
 from qik_core.store.epoch import Epoch
-from qik_core.store.exchange import Answer, Fetched, Kind, Other, Outcome, Status
+from qik_core.store.exchange import Answer, Fetched, Outcome, Status
 from qik_core.store.link import Link
 from qik_core.store.push import MOST
 from qik_core.store.worker import Held, WorkerStore
@@ -59,7 +59,7 @@ class Courier:
         self._sent: Sent | None = None
         self._unsent: list[Outcome] = []
         self._returning: list[Fetched] = []
-        self._superseded: set[bytes] = set()
+        self.admission = Admission()
         self._patience = Patience()
         self._looked_at = 0.0
         self._epoch: Epoch | None = None
@@ -111,7 +111,7 @@ class Courier:
     def supersede(self, fields: set[bytes]) -> None:
         """Another run holds the keys of these jobs: do not start them, stop them at their next checkpoint."""
         with self._lock:
-            self._superseded |= fields
+            self.admission.superseded |= fields
             self.capsules.sort(self._startable)
         self.capsules.cancel(fields)
         self.ring()
@@ -143,6 +143,7 @@ class Courier:
             self._bell.check()
         if self._fenced:
             self._come_back()
+        self.capsules.cancel(self.admission.look(self.store, self._link, self.capsules.running))
         if self._returning:
             self._give_back()
         if self.alone.active:
@@ -214,7 +215,7 @@ class Courier:
         with self._lock:
             for outcome in sent.outcomes:
                 self.held.pop(outcome.job.field, None)
-                self._superseded.discard(outcome.job.field)
+                self.admission.superseded.discard(outcome.job.field)
             self.held.update((job.field, job) for job in answer.jobs)
             self._sent = None
             if answer.status is not Status.IDLE:
@@ -226,6 +227,7 @@ class Courier:
         if sent.suspects:
             self.alone.fetched(len(answer.jobs))
             return
+        # Copies that were dropped say that there is more behind them.
         sent.capsule.dry = len(answer.jobs) < sent.want
         if sent.want:
             sent.capsule.asked = asked
@@ -285,8 +287,10 @@ class Courier:
         superseded = self.store.hold(self._link, held, mark=f"{sent.sequence - 1}:0")
         if superseded is None:
             self._come_back()
-        else:
-            self.supersede(superseded)
+            return
+        self.supersede(superseded)
+        if held:
+            self.store.count(self._link, "lost_exchanges", 1)
 
     def _come_back(self) -> None:
         """Drop everything; others have it. Numbers go on, so that a late result cannot meet a new job's field."""
@@ -298,7 +302,7 @@ class Courier:
             self._fenced = False
             self.store = self._new_store()
             self.held.clear()
-            self._superseded.clear()
+            self.admission.superseded.clear()
             self._unsent.clear()
             self.capsules.done.clear()
             self._sequence += 2
@@ -315,14 +319,9 @@ class Courier:
 
     def _startable(self, jobs: Sequence[Fetched]) -> Sequence[Fetched]:
         """Return the jobs that may start; the others are over."""
-        if not self._superseded:
-            return jobs
-        for job in jobs:
-            if job.field in self._superseded:
-                unique, jid = unique_of(job)
-                gone = Other(job, Kind.GONE, unique, jid, job.queue, failed=False)
-                self.capsules.done.append(gone)
-        return [job for job in jobs if job.field not in self._superseded]
+        startable, over = self.admission.sort(jobs)
+        self.capsules.done.extend(over)
+        return startable
 
     def _hand_back(self, jobs: Sequence[Fetched]) -> None:
         self._returning += jobs

@@ -18,11 +18,13 @@ from qik_core import options
 from qik_core.arguments import Arguments, Untyped
 from qik_core.errors import DefinitionError
 from qik_core.payload import DIGEST, Template, Until, new_jids, stamps
+from qik_core.switches import OnUnknown
 
 _MANY: Final = 25  # what retry=True means, as in Sidekiq
 _NEVER: Final = -1
 _OF_THE_CLASS: Final = frozenset(
-    {"name", "aliases", "unique_args", "timeout", "retry_on", "discard_on", "reconciled", "reason"}
+    {"name", "aliases", "unique_args", "timeout", "retry_on", "discard_on"}
+    | {"reconciled", "reason", "on_unknown"}
 )
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 
@@ -87,6 +89,8 @@ class Definition:
     rules: Rules
     exempt: str | None
     """Why no reconciler tells this job again; None: nothing is said. The engine only carries it."""
+    on_unknown: OnUnknown
+    """Whether it runs while its kill switches are configured and were never read."""
     arguments: Arguments | Untyped
     is_async: bool
     make: Callable[[Any], Any]
@@ -222,6 +226,7 @@ def define(
         timeout=options.timeout(given["timeout"], name) if "timeout" in given else None,
         rules=_rules(rules, given, name),
         exempt=options.exemption(given, name),
+        on_unknown=options.on_unknown(given.get("on_unknown", "run"), name),
         arguments=arguments,
         is_async=is_async,
         make=make,

@@ -24,6 +24,7 @@ from qik_core.shared import Shared, clock
 from qik_core.store import recovery
 from qik_core.store.link import Arg, Link
 from qik_core.store.store import Candidate
+from qik_core.store.switches import FIELD
 from qik_core.store.worker import Beat, Held, Limits
 
 log: Final = logging.getLogger("qik_core.worker")
@@ -67,6 +68,8 @@ class Heartbeat:
         self._census = recovery.Census()
         self.on_beat: Callable[[Beat], None] = lambda _: None
         """Told the answer to each beat."""
+        self.switches: Callable[[], int] = lambda: 0
+        """Returns the version of the kill switches that this process goes by."""
         courier.fell_silent = self._fell_silent
 
     def beat_soon(self) -> None:
@@ -182,6 +185,7 @@ class Heartbeat:
             "quiet", "true" if self._courier.is_quiet else "false",
             "rss", resident_kb(),
             "rtt_us", self._rtt,
+            FIELD, self.switches(),
         ]  # fmt: skip
 
     def _work(self) -> list[Arg]:

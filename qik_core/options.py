@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypedDict
 from qik_core.errors import ArgumentError, DefinitionError, QikError
 from qik_core.payload import Until
 from qik_core.store import keys
+from qik_core.switches import OnUnknown
 
 DECADE: Final = 10 * 365 * 86_400
 MOST_RETRIES: Final = 1_000
@@ -47,6 +48,7 @@ class Options(TypedDict, total=False):
     log_level: str
     reconciled: Literal[False]
     reason: str
+    on_unknown: Literal["run", "stop"]
     name: str
     aliases: Iterable[str]
 
@@ -110,6 +112,22 @@ def job_name(value: object, where: str) -> str:
             f"{where}: {value!r:.80} cannot be a job's name: use up to 200 of A-Z a-z 0-9 _ . : with a letter first"
         )
     return value
+
+
+def is_job_name(value: str) -> bool:
+    """Whether this can be a job's name on the wire."""
+    return _NAME.fullmatch(value) is not None
+
+
+def on_unknown(value: object, where: str) -> OnUnknown:
+    """Return what a class does while its kill switches are configured and were never read.
+
+    Raises:
+        DefinitionError: neither run nor stop.
+    """
+    if type(value) is str and value in list(OnUnknown):
+        return OnUnknown(value)
+    raise DefinitionError(f"{where}: on_unknown is {value!r:.80}: use 'run' or 'stop'")
 
 
 def names(value: object, option: str, where: str) -> tuple[str, ...]:

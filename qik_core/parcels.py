@@ -7,18 +7,21 @@ gave; changed arguments are bound again and make another key. Jobs that it sent 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from qik_core import options, strict
 from qik_core.definition import Built, Definition
 from qik_core.errors import MalformedPayload, NotEnqueued, QikError
+from qik_core.gate import Gate
 from qik_core.middleware import ClientResult, Next
 from qik_core.payload import Payload
 from qik_core.results import Refused
 from qik_core.store import MOST, Chunk, Origin
+from qik_core.switches import Stop
 
 _FIXED: Final = ("qik", "jid", "class")
+_BY_JOB: Final = ("jids", "payloads", "digests", "delays", "due", "versions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Parcel:
 
     places: Sequence[int]
     chunk: Chunk
+    stop: Stop | None = None
+    """Why these are to be held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,54 @@ def chained(chain: Next[ClientResult], batch: Batch) -> tuple[list[Parcel], dict
         for start in range(0, len(passed), MOST)
     ]
     return parcels, refused
+
+
+def gated(
+    gate: Gate, definition: Definition, parcel: Parcel
+) -> tuple[list[Parcel], dict[int, Refused]]:
+    """Return what of a parcel the kill switches let through, what is to be held, and the refusals by place.
+
+    A pass is refused what they stop, and so is everybody where a reconciler tells the class again.
+    """
+    chunk = parcel.chunk
+    if not gate.concerns(definition.name, chunk.queue, definition.on_unknown):
+        return [parcel], {}
+    drops = chunk.origin is Origin.PASS or gate.is_reconciled(definition.name)
+    refused: dict[int, Refused] = {}
+    free: list[int] = []
+    stopped: list[int] = []
+    why = None
+    for index, raw in enumerate(chunk.payloads):
+        stop = gate.stop(Payload.decode(raw), chunk.queue)
+        if stop is None:
+            free.append(index)
+        elif drops:
+            refused[parcel.places[index]] = refusal(stop)
+            gate.board.count(stop.flag, 1)
+        else:
+            why = stop
+            stopped.append(index)
+    parcels = [_part(parcel, free)] if free else []
+    if why is not None:
+        parcels.append(_part(parcel, stopped, definition.name, why))
+    return parcels, refused
+
+
+def refusal(stop: Stop, reason: str = "") -> Refused:
+    """Return what a push answers that a kill switch has stopped."""
+    return Refused(f"switch {stop.flag}", reason or stop.reason)
+
+
+def _part(
+    parcel: Parcel, indices: Sequence[int], held: str = "", stop: Stop | None = None
+) -> Parcel:
+    """Return some jobs of a parcel; `held` is their class if they are to be held."""
+    picked: dict[str, Any] = {"held": held}
+    for name in _BY_JOB:
+        values = getattr(parcel.chunk, name)
+        picked[name] = None if values is None else [values[index] for index in indices]
+    chunk = replace(parcel.chunk, **picked)
+    return Parcel([parcel.places[index] for index in indices], chunk, stop)
 
 
 def _pass(chain: Next[ClientResult], batch: Batch, place: int, raw: bytes) -> _Passed | Refused:

@@ -20,23 +20,31 @@ from qik_core.plan import Plan
 from qik_core.results import Code
 from qik_core.settings import current
 from qik_core.store import Epoch, Origin, Store, ended, rolls
+from qik_core.store.census import Census, Where, census
 from qik_core.store.ended import ANY_VERSION, Ended, EndedKind
 from qik_core.store.glance import glance
 from qik_core.store.pressure import load_of, orphans
-from qik_core.store.trace import Holder, Line, LockState, Spot, Trace, find, trace
+from qik_core.store.trace import PATIENCE, Holder, Line, LockState, Spot, Trace, find, trace
+from qik_core.store.witness import Witness, life, witness
+from qik_core.switching import HeldJobs, Running, Switching
 
 __all__ = [
     "ANY_VERSION",
+    "Census",
     "Ended",
     "EndedKind",
+    "HeldJobs",
     "Holder",
     "Line",
     "LockState",
     "Passes",
     "Pressure",
+    "Running",
     "Spot",
     "Told",
     "Trace",
+    "Where",
+    "Witness",
 ]
 
 Row = Sequence[Any]
@@ -63,7 +71,7 @@ class Pressure:
     """For how many seconds the job that is fetched next has been waiting; 0 for an empty queue."""
 
 
-class Passes:
+class Passes(Switching):
     """Redis, as a pass sees it. Safe to use from many threads.
 
     All methods raise StoreError: Redis did not answer, or refused.
@@ -147,13 +155,21 @@ class Passes:
         memory = load.used / load.limit if load.limit else 0.0
         return Pressure(load.queued + load.later, memory, latency(queue, load.oldest, load.time))
 
-    def trace(self, digest: str, queues: Iterable[str] = ()) -> Trace:
-        """Return where the job of a key is, for people; these queues are searched first. Writes nothing."""
-        return trace(self._store, digest, queues)
+    def trace(
+        self, digest: str, queues: Iterable[str] = (), *, patience: float = PATIENCE
+    ) -> Trace:
+        """Return where the job of a key is, for people; these queues are searched first. Writes nothing.
 
-    def find(self, jid: str) -> Spot | None:
-        """Return the job of this jid, wherever it waits, runs or lies dead; None if it was not found. Writes nothing."""
-        return find(self._store, jid)
+        Lists are searched for `patience` seconds.
+        """
+        return trace(self._store, digest, queues, patience=patience)
+
+    def find(self, jid: str, *, patience: float = PATIENCE) -> Spot | None:
+        """Return the job of this jid, wherever it waits, runs or lies dead; None if it was not found. Writes nothing.
+
+        Lists are searched for `patience` seconds.
+        """
+        return find(self._store, jid, patience=patience)
 
     def orphans(self, digests: Sequence[bytes], *, forget: bool = False) -> list[bool]:
         """Say for each key whether a roll of the last hour found its lock without a job; `forget` those: they are counted.
@@ -161,6 +177,21 @@ class Passes:
         After a roll that found more than 500,000 of them none is known.
         """
         return orphans(self._store.links, digests, forget=forget)
+
+    def witness(self, name: str, *, leave: bool = False) -> Witness:
+        """Look at the epoch, and leave a number under the name of this process, which proves later that no data went back.
+
+        `leave` takes it away.
+        """
+        return witness(self._store, name, leave=leave)
+
+    def life(self) -> str:
+        """Return what tells one start of the server from another; empty where this user may not ask."""
+        return life(self._store)
+
+    def census(self) -> Census:
+        """Return how many jobs of which class wait: of long lists a part is counted. Writes nothing."""
+        return census(self._store.links)
 
     def ended(self, most: int = 500) -> Sequence[Ended]:
         """Return records of jobs that have ended badly or for nothing, the oldest first, at most 500; they stay in Redis.

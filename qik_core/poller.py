@@ -44,6 +44,8 @@ class Poller:
         self._stopping = threading.Event()
         self.processes = 1
         """How many processes look, this one included; the heartbeat knows."""
+        self.release: Callable[[Link], float] = lambda _: float("inf")
+        """Releases held jobs; returns the seconds until it should be asked again."""
 
     def stop(self) -> None:
         """End the thread soon."""
@@ -76,7 +78,7 @@ class Poller:
 
         A batch from each place in turn, so that a retry set that is long due does not keep the scheduled jobs waiting.
         """
-        soonest, busy = float("inf"), list(self._sources)
+        soonest, busy = self._release(), list(self._sources)
         while busy:
             looked, busy = busy, []
             for source in looked:
@@ -88,6 +90,15 @@ class Poller:
                 elif moved.next_due is not None:
                     soonest = min(soonest, max(moved.next_due - self._clock(), 0.01))
         return soonest
+
+    def _release(self) -> float:
+        try:
+            return self.release(self._link)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            log.warning("held jobs could not be released", extra={"error": str(error)})
+            return float("inf")
 
     def _move(self, source: bytes) -> due.Moved | None:
         """Move one batch; None: somebody spoiled the key, which must not keep the others waiting."""

@@ -19,6 +19,7 @@ from qik_core.context import Context
 from qik_core.deadlines import Deadlines
 from qik_core.definition import Definition
 from qik_core.errors import ArgumentError, Cancelled, MalformedPayload, PoisonousJob, UnknownJob
+from qik_core.gate import Gate
 from qik_core.loop import within
 from qik_core.middleware import ServerMiddleware
 from qik_core.options import LEVELS
@@ -91,6 +92,8 @@ class Processor:
         self._seam = terms.seam
         self.cancelled: Collection[str] = frozenset()
         """Jids that somebody cancelled: they are not started."""
+        self.gate: Gate | None = None
+        """The kill switches; None: there are none."""
         self.checks = Checks(find, terms.seam)
 
     @overload
@@ -120,6 +123,9 @@ class Processor:
             over = self._before(job, payload)
             if over is not None:
                 return over
+        stopped = self.gate.over(job, payload) if self.gate is not None else None
+        if stopped is not None:  # switched off since it was fetched
+            return stopped
         definition = self._find(name)
         if definition is None:
             return self._unknown(job, payload, f"no imported module defines the job {name!r}")
@@ -236,7 +242,8 @@ class Processor:
         if isinstance(error, Cancelled) or (
             run.context.cancelled and isinstance(error, asyncio.CancelledError)
         ):
-            return ends.gone(run.job, run.payload, "cancelled")
+            stopped = self.gate.over(run.job, run.payload) if self.gate is not None else None
+            return stopped or ends.gone(run.job, run.payload, "cancelled")
         if isinstance(error, outcomes.RequeueAfter):
             log.info("job runs again", extra={**_fields(run), "delay": error.seconds})
             return self._later(run, error.seconds)

@@ -86,6 +86,8 @@ class Stop(NamedTuple):
     flag: str
     reason: str
     source: str
+    cancel: bool = False
+    """Runs are asked to stop, too."""
 
 
 class Context(NamedTuple):
@@ -129,6 +131,8 @@ class Rule:
     """Epoch seconds."""
     expires_at: float | None = None
     """Epoch seconds; from then on it stops nothing. None: it stays."""
+    cancel: bool = False
+    """Jobs that run already are asked to stop at their next checkpoint."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.percent <= _ALL:
@@ -180,6 +184,8 @@ class Snapshot:
     """Flag → its rules."""
     known: bool = True
     """False: switches are configured, and nobody has ever seen a good answer of theirs: `on_unknown` counts."""
+    reconciled: frozenset[str] = frozenset()
+    """Job classes that a reconciler tells, for processes that do not import it: what is stopped of these may be dropped."""
     _classes: _Kept = field(init=False, repr=False, compare=False)
     _queues: _Kept = field(init=False, repr=False, compare=False)
     _reconcilers: _Kept = field(init=False, repr=False, compare=False)
@@ -190,6 +196,11 @@ class Snapshot:
         object.__setattr__(self, "_classes", _Kept(rules, flag_of_class))
         object.__setattr__(self, "_queues", _Kept(rules, flag_of_queue))
         object.__setattr__(self, "_reconcilers", _Kept(rules, flag_of_reconciler))
+
+    @property
+    def cancels(self) -> bool:
+        """Whether some flag also stops what runs already."""
+        return any(rule.cancel for rules in self.rules.values() for rule in rules)
 
     def about(self, name: str, queue: str, reconciler: str | None = None) -> Rules:
         """Return the rules that may stop jobs of this class on this queue: nearly always none, in two look-ups."""
@@ -216,7 +227,7 @@ class Snapshot:
         }
         for flag, rule in rules:
             if rule.stops(flag, subject, ident, now):
-                return Stop(flag, rule.reason, rule.source)
+                return Stop(flag, rule.reason, rule.source, rule.cancel)
         return None
 
     def doubt(self, flag: str, on_unknown: OnUnknown) -> Stop | None:
@@ -231,7 +242,8 @@ class Snapshot:
         Raises:
             BadSnapshot: more rules than that.
         """
-        raw = msgspec.json.encode(_Wire(self.version, self.known, dict(self.rules)))
+        wire = _Wire(self.version, self.known, dict(self.rules), sorted(self.reconciled))
+        raw = msgspec.json.encode(wire)
         if len(raw) > LARGEST:
             raise BadSnapshot(
                 f"the switches take {len(raw):,} bytes as JSON, more than {LARGEST:,}: name fewer keys or tenants"
@@ -251,13 +263,14 @@ class Snapshot:
             wire = _decoder.decode(raw)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise BadSnapshot(f"no snapshot of switches: {error}") from None
-        return cls(wire.version, wire.rules, wire.known)
+        return cls(wire.version, wire.rules, wire.known, frozenset(wire.reconciled))
 
 
 class _Wire(msgspec.Struct, frozen=True):
     version: int
     known: bool
     rules: dict[str, tuple[Rule, ...]]
+    reconciled: list[str] = []
 
 
 _decoder: Final = msgspec.json.Decoder(_Wire)

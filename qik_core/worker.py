@@ -22,6 +22,7 @@ from typing import Final
 from qik_core import hooks, registry, rows
 from qik_core.adoption import AdoptingStore
 from qik_core.bell import Damaged
+from qik_core.board import Board
 from qik_core.capsule import Capsule
 from qik_core.context import Context
 from qik_core.courier import Courier
@@ -29,12 +30,14 @@ from qik_core.crew import Crew, Marker
 from qik_core.deadlines import Deadlines
 from qik_core.doctor import check_boot
 from qik_core.errors import HookFailed, StoreError
+from qik_core.gate import Gate
 from qik_core.heartbeat import Heartbeat, process_info
 from qik_core.hooks import Event
 from qik_core.loop import LoopThread
 from qik_core.order import orders
 from qik_core.poller import Poller
 from qik_core.processor import Processor, Terms
+from qik_core.releaser import Releaser
 from qik_core.roller import Roller
 from qik_core.settings import Settings, Wire
 from qik_core.store.exchange import Fetched, Outcome
@@ -44,6 +47,7 @@ from qik_core.store.worker import Beat, Limits, WorkerStore
 from qik_core.version import VERSION
 
 log: Final = logging.getLogger("qik_core.worker")
+_LOOK: Final = 0.7  # seconds between two looks at the kill switches: seen within a second
 _GOODBYE: Final = 1.0  # seconds for the last beat to come back
 _SIGNALS: Final = {b: getattr(signal, f"SIG{b}") for b in ("TSTP", "TERM", "TTIN")}
 
@@ -90,11 +94,15 @@ class Worker:
         self._loop = LoopThread(lambda run: start(run, "loop"))
         self.courier = Courier(self._new_store, self._link, self._capsules, self._beat_soon)
         self.courier.on_damage = self._damaged
+        self._gate = self.courier.admission.gate = self._processor.gate = Gate(
+            Board(configured=settings.switches.configured, every=_LOOK), registry.find, time.time
+        )
         info = process_info(
             settings.app or "", self.courier.capsules, VERSION, embedded=site.embedded
         )
         self._heartbeat = Heartbeat(self.courier, self._link, self._limits, self._candidate, info)
         self._heartbeat.on_beat = self._on_beat
+        self._heartbeat.switches = lambda: self._gate.board.snapshot.version
         self._poller = Poller(
             self._link,
             self.courier.capsules.queues,
@@ -103,6 +111,7 @@ class Worker:
             dice=random.random,
             milliseconds=settings.wire is Wire.SIDEKIQ8,
         )
+        self._poller.release = Releaser(self._gate).look
         self._roller = Roller(self._link, self._candidate, new_identity(), dice=random.random())
         self._life, self._beats = _Teller("life"), _Teller("beats")
         self._threads: list[threading.Thread] = []

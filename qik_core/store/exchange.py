@@ -40,6 +40,8 @@ class Kind(StrEnum):
     DEAD = "d"
     BACK = "b"
     GONE = "x"
+    HELD = "h"  # its class is switched off, and no reconciler tells it again
+    OFF = "o"  # its class is switched off, and is told again: gone, even if an edge came meanwhile
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +61,7 @@ class Other:
     unique: Unique | None
     jid: str
     queue: str
+    """Of a job that is HELD, its class: by that it is held."""
     payload: bytes = b""
     """What stands in the retry set, the dead set or the queue from now on."""
     delay: float = 0.0
@@ -69,7 +72,7 @@ class Other:
     counter: str = ""
     """Which of our counters it counts into: expired, discarded, …"""
     note: bytes = b""
-    """What the reconciler is told if this is its end: see `store.ended`; empty: nothing."""
+    """What the reconciler is told if this is its end: see `store.ended`; empty: nothing. Of a job that is OFF, the flag."""
 
 
 Outcome = Done | Other

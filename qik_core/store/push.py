@@ -32,6 +32,7 @@ CODES: Final = {
     ord("t"): Code.DUPLICATE_RETRYING,
     ord("a"): Code.ADVANCED,
     ord("d"): Code.DIRTIED,
+    ord("h"): Code.REFUSED,
 }
 
 
@@ -56,6 +57,8 @@ class Chunk:
     """Epoch seconds; what is past goes on the queue at once."""
     versions: Sequence[bytes] | None = None
     """Row versions, 6 characters each."""
+    held: str = ""
+    """The class, when it is switched off: what has no time is held, and REFUSED when too many are."""
 
     def call(self, candidate: str, *, milliseconds: bool) -> tuple[Sequence[bytes], Sequence[Arg]]:
         """Return the keys and arguments of `push.lua`."""
@@ -71,6 +74,7 @@ class Chunk:
             b"".join(self.versions or ()),
             self._times(),
             "1" if milliseconds else "",
+            self.held,
             *self.payloads,
         ]
         return (keys.sent(self.jids[0].decode()), timed), args

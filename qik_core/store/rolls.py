@@ -1,7 +1,8 @@
 """A roll: a new generation of locks, and a walk from the side of the jobs that carries over what is still wanted.
 
-Sources are read before targets (schedule, later, retry, suspects, then the lists), so that a job which moves while we walk is
-met at one of the two. Any process may walk; one at a time; one that died is walked again in the generation it made.
+Sources are read before targets (held jobs, what a flush has put aside, schedule, later, retry, suspects, then the lists),
+so that a job which moves while we walk is met at one of the two. Any process may walk; one at a time; one that died is
+walked again in the generation it made.
 """
 
 from __future__ import annotations
@@ -44,7 +45,13 @@ class Roll:
 
     def walk(self) -> bool:
         """Read every job once; False when the generation changed under us."""
-        return all(self._walk_one(key) for key in self._sources())
+        held = keys_like(self._link.call, keys.held("") + b"*")
+        aside = keys_like(self._link.call, keys.TRASH_PREFIX + b"*")
+        return (
+            all(map(self._walk_one, held))
+            and all(map(self._walk_aside, aside))
+            and all(map(self._walk_one, self._sources()))
+        )
 
     def end(self) -> int:
         """Drop the previous generation; says how many locks had no job.
@@ -67,6 +74,17 @@ class Roll:
         yield keys.RETRY
         yield from (keys.suspect(name) for name in queues)
         yield from (keys.queue(name) for name in queues)
+
+    def _walk_aside(self, key: bytes) -> bool:
+        """Read a list that a flush has put aside, from its far end: at the other end the flush takes jobs out of it."""
+        at, read = _STEP, _STEP
+        while read >= _STEP:
+            args = (self._candidate.text, self._generation, -at, 0, _STEP)
+            read, _, _ = self._link.run("roll_walk", (key,), args)
+            if read < 0:
+                return False
+            at += _STEP
+        return True
 
     def _walk_one(self, key: bytes) -> bool:
         kind = self._link.call("TYPE", key)

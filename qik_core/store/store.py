@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from qik_core.errors import NotEnqueued, OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
-from qik_core.store import keys
+from qik_core.store import keys, switches
 from qik_core.store.epoch import Epoch
 from qik_core.store.link import Links
 from qik_core.store.push import MOST, Chunk, Pushed
@@ -55,8 +55,14 @@ class Store:
         self.links = Links(url)
         self.candidate = Candidate(birth_ms)
 
-    def push(self, chunk: Chunk, *, now: Callable[[], float] = time.monotonic) -> Pushed:
-        """Put a chunk of jobs into Redis, each under its lock, within 3 seconds.
+    def push(
+        self,
+        chunk: Chunk,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        spent: float = 0.0,
+    ) -> Pushed:
+        """Put a chunk of jobs into Redis, each under its lock, within 3 seconds, of which the caller has `spent` some.
 
         Raises:
             NotEnqueued: surely nothing was written.
@@ -65,7 +71,7 @@ class Store:
         if not 0 < len(chunk.jids) <= MOST:
             raise ValueError(f"a chunk has 1 to {MOST} jobs, this one {len(chunk.jids)}")
         names, args = chunk.call(self.candidate.text, milliseconds=self.milliseconds)
-        deadline, sent, pause = now() + PATIENCE, False, 0.01
+        deadline, sent, pause = now() + PATIENCE - spent, False, 0.01
         while True:
             try:
                 pushed = Pushed.parse(self.links.run("push", names, args))
@@ -82,6 +88,10 @@ class Store:
             else:
                 self.candidate.seen(pushed.epoch)
                 return pushed
+
+    def switches(self, version: int, counts: Mapping[str, int]) -> bytes:
+        """Return the kill switches if they are newer than that version, else nothing; see `Board`. Raises StoreError."""
+        return switches.read(self.links.run, version, counts)
 
     def look(self) -> Epoch:
         """Return the epoch; makes one if there is none. Raises StoreError."""

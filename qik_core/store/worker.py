@@ -7,11 +7,11 @@ is numbered, so the courier sends it again; a beat that fails is followed by the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from qik_core.store import keys
+from qik_core.store import keys, switches
 from qik_core.store.epoch import Epoch
 from qik_core.store.exchange import Answer, Fetched, Outcome, pack, queue_of
 from qik_core.store.link import Arg, Link
@@ -197,6 +197,10 @@ class WorkerStore:
                 return None
             refused.update(fields)
         return refused
+
+    def switches(self, link: Link, version: int, counts: Mapping[str, int]) -> bytes:
+        """Return the kill switches if they are newer than that version, else nothing. Raises StoreError."""
+        return switches.read(link.run, version, counts)
 
     def held_back(self, link: Link) -> float:
         """Return for how many seconds more nothing is handed out, because the data in Redis is new. Raises StoreError."""

@@ -12,7 +12,7 @@ import threading
 import time
 from bisect import insort, insort_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -358,10 +358,20 @@ class MemoryStore(Store):
             f"{self._mode} keeps jobs in memory, so there is no Redis to ask ({name}): use real() for that"
         )
 
-    def push(self, chunk: Chunk, *, now: Callable[[], float] = time.monotonic) -> Pushed:  # noqa: ARG002 - the store's own form
+    def push(
+        self,
+        chunk: Chunk,
+        *,
+        now: Callable[[], float] = time.monotonic,  # noqa: ARG002 - the store's own form
+        spent: float = 0.0,  # noqa: ARG002 - as above
+    ) -> Pushed:
         """Keep a chunk of jobs, each under its lock. Raises NotEnqueued in a forked process."""
         codes, jid = self._push(chunk)
         return Pushed(codes, jid, self._epoch, self._memory.now())
+
+    def switches(self, version: int, counts: Mapping[str, int]) -> bytes:  # noqa: ARG002 - as above
+        """Return nothing: no switch is on in a memory."""
+        return b""
 
     def look(self) -> Epoch:
         """Return the epoch, which is that of this mode."""

@@ -7,7 +7,7 @@
 --
 -- Why a script: a queue of 100,000 jobs is searched where it is, and only the one that is asked for travels. At most 500 a call.
 --
--- include: take
+-- include: held take
 redis.call("DEL", K.never)
 local wrong = misfit(KEYS[1], "list")
 if wrong then return wrong end

@@ -8,7 +8,7 @@
 --
 -- Why a script: between leaving one place and reaching the other a job must not be nowhere. At most 500 jobs.
 --
--- include: epoch locks wake ended settle take
+-- include: epoch locks wake ended held settle take
 redis.call("DEL", K.never)
 local wrong = misfit(KEYS[1], ARGV[3], K.dead, "zset")
 if wrong then return wrong end

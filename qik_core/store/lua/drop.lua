@@ -8,7 +8,7 @@
 -- Why a script: a worker may take the same job at the same moment. Who removes the bytes owns it, and frees its lock; a
 -- lock that outlives its job would refuse every later push of the key. At most 500 jobs.
 --
--- include: epoch locks take
+-- include: epoch locks held take
 redis.call("DEL", K.never)
 local wrong = misfit(KEYS[1], ARGV[3])
 if wrong then return wrong end

@@ -11,7 +11,7 @@
 -- Why a script: the number tells a re-send from a new exchange, so a lost reply neither settles twice nor strands what
 -- was fetched; and every job moves in the same step as its lock. DEL first: what follows may then write to a full Redis.
 --
--- include: epoch locks wake ended settle fetch exchange
+-- include: epoch locks wake ended held settle fetch exchange
 redis.call("DEL", K.never)
 local E, working, seq = open_epoch(ARGV[1]), KEYS[1], tonumber(ARGV[2])
 local mark = redis.call("HGET", working, "#")

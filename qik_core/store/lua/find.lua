@@ -6,7 +6,7 @@
 --
 -- Why a script: a queue of a million jobs is searched where it is, and only what was found travels. At most 500 a call.
 --
--- include: epoch locks take
+-- include: epoch locks held take
 redis.call("DEL", K.never)
 local wrong = misfit(KEYS[1], "list")
 if wrong then return wrong end

@@ -4,13 +4,14 @@
 -- ARGV[1] candidate epoch   [2] e edge | p pass   [3] queue   [4] how many   [5] unique_for, 0 without locks
 --     [6] digests, 22 characters each   [7] jids, all of one length   [8] versions, 6 each, or nothing
 --     [9] times: nothing for now, or d (delays) or a (absolute) and numbers with spaces between
---     [10] 1 when times on the wire are milliseconds   [11…] payloads
--- returns codes (a character a job), epoch, time, the jid that stands for the last job's key
+--     [10] 1 when times on the wire are milliseconds   [11] the class, if it is switched off and these are to be held, or
+--     nothing   [12…] payloads
+-- returns codes (a character a job; h: not even held, since too many are), epoch, time, the jid that stands for the last job's key
 --
 -- Why a script: the lock and the job must appear together. Its first write is one that a full Redis refuses, so that
 -- push alone fails then. A call sent twice within 30 s finds its codes and changes nothing.
 --
--- include: epoch locks wake claim place
+-- include: epoch locks wake held claim place
 local E = open_epoch(ARGV[1])
 local known = redis.call("GET", KEYS[1])
 if known then
@@ -26,11 +27,11 @@ if seconds > 0 then
   found = read_locks(E, fields)
 end
 local P = {queue = ARGV[3], zset = KEYS[2], milliseconds = ARGV[10], jid = "",
-  codes = {}, list = {}, timed = {}, locks = {}, moves = {}, seen = {}}
+  held = ARGV[11] ~= "" and ARGV[11], refused = 0, codes = {}, list = {}, timed = {}, locks = {}, moves = {}, seen = {}}
 for i = 1, n do
   place(P, i, fields[i + 1], found[i + 1], {
     jid = ARGV[7]:sub((i - 1) * stride + 1, i * stride), pass = ARGV[2] == "p", seconds = seconds, at = times[i],
-    version = ARGV[8] ~= "" and ARGV[8]:sub(i * 6 - 5, i * 6) or "------", raw = ARGV[10 + i]})
+    version = ARGV[8] ~= "" and ARGV[8]:sub(i * 6 - 5, i * 6) or "------", raw = ARGV[11 + i]})
 end
 local codes = table.concat(P.codes)
 redis.call("SET", KEYS[1], codes .. " " .. P.jid, "PX", 30000)

@@ -9,7 +9,7 @@
 -- Why a script: the job, its lock and the place that it leaves must change together, and a job must not come back under
 -- a key that another one holds by now: it would be dropped when fetched. At most 500 jobs.
 --
--- include: epoch locks wake ended take
+-- include: epoch locks wake ended held take
 redis.call("DEL", K.never)
 local fields = {"#"}
 for i = 3, #ARGV, 7 do

@@ -7,7 +7,7 @@
 -- Why a script: the lock names the score, by which an edge finds the job that it brings forward; both change together,
 -- and a job that has just been promoted must not be put back. At most 500 jobs.
 --
--- include: epoch locks take
+-- include: epoch locks held take
 redis.call("DEL", K.never)
 local wrong = misfit(KEYS[1], "zset")
 if wrong then return wrong end

@@ -7,11 +7,13 @@
 --
 -- Why a script: between reading an entry and writing its lock the job could move on.
 --
--- include: epoch locks walk
+-- include: epoch locks held walk
 redis.call("DEL", K.never)
 local E = open_epoch(ARGV[1])
 if E.gen ~= ARGV[2] or E.prev == "-" then return {-1, "", 0} end
 local kind, position, ties, limit = redis.call("TYPE", KEYS[1]).ok, ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local class = class_held_in(KEYS[1])
+if class then redis.pcall("HSETNX", K.helds, class, 0) end -- somebody may have deleted that hash
 if kind == "list" then
   local raws = redis.call("LRANGE", KEYS[1], position, position + limit - 1)
   keep(E, raws, {})

@@ -15,6 +15,18 @@ local function put(P, job)
   end
 end
 
+-- Of a class that is switched off, and pushed to be held: is there no room for this one?
+local function is_full(P, job)
+  if not P.held or (job.at and job.at > NOW) then return false end
+  if not P.left then P.left, P.bytes = room(P.held) end
+  if P.left < 1 or P.bytes < #job.raw then
+    P.refused = P.refused + 1
+    return true
+  end
+  P.left, P.bytes = P.left - 1, P.bytes - #job.raw
+  return false
+end
+
 local function advance(P, digest, rec, seconds)
   local copy = scheduled_copy(digest, rec)
   if not copy then return "s" end
@@ -28,6 +40,7 @@ local function place(P, i, digest, rec, job)
   if rec then code, changed, expired = meet(rec, job) end
   if expired then P.roll = true end
   if code == "a" then code, changed = advance(P, digest, rec, job.seconds) end
+  if not code and is_full(P, job) then code, rec, changed = "h", nil, nil end
   if not code then
     code, rec = "e", nil
     put(P, job)
@@ -45,8 +58,17 @@ local function place(P, i, digest, rec, job)
   end
 end
 
-local function deliver(P)
+local function deliver_held(P)
   if #P.list > 0 then
+    redis.call("LPUSH", K.held .. P.held .. "+", unpack(P.list))
+    weigh(P.held, P.list, 1)
+  end
+  if P.refused > 0 then redis.call("HINCRBY", K.counts, "held_full", P.refused) end
+end
+
+local function deliver(P)
+  if P.held then deliver_held(P)
+  elseif #P.list > 0 then
     redis.call("LPUSH", K.queue .. P.queue, unpack(P.list))
     redis.call("INCRBY", K.n .. K.queue .. P.queue, #P.list)
     wake(P.queue, #P.list)

@@ -48,7 +48,8 @@ local function put(W, o, kind, at, push)
   local wrote
   if kind == "t" or kind == "s" then wrote = redis.pcall("ZADD", SET_OF[kind], at, o[7])
   elseif kind == "d" then wrote = redis.pcall("ZADD", K.dead, STAMP, o[7])
-  elseif kind == "b" then wrote = redis.pcall(push, K.queue .. o[5], o[7]) end
+  elseif kind == "b" then wrote = redis.pcall(push, K.queue .. o[5], o[7])
+  elseif kind == "h" then wrote = redis.pcall("LPUSH", K.held .. o[5], o[7]) end
   if type(wrote) ~= "table" or not wrote.err then return true end
   redis.call("HSET", W.working, o[2], o[7])
   redis.call("HINCRBY", K.counts, "wrong_type", 1)
@@ -58,6 +59,8 @@ end
 -- one job that did not end well, or well for nothing: {kind, field, unique, jid, queue, delay, payload, payload to run again,
 -- counter or "", note for its end or "": see lib/ended.lua}; what runs again has not ended
 -- kind: t retry after delay seconds · s not failed, but again after delay seconds · d dead · b back on its queue · x gone
+--   h held: its class is switched off, and stands in the place of the queue · o dropped: likewise, and a reconciler tells
+--   its row again, so not even the dirty mark keeps it; the flag stands in the place of the note
 local function settle_other(E, W, o)
   local kind, field, jid = o[1], o[2], o[4]
   if redis.call("HDEL", W.working, field) == 0 then return end
@@ -79,9 +82,11 @@ local function settle_other(E, W, o)
     return
   end
   if kind == "b" then came_back(o[5], o[7])
+  elseif kind == "h" then weigh(o[5], {o[7]}, 1)
+  elseif kind == "o" then redis.pcall("HINCRBY", K.switched, o[10], 1)
   elseif o[10] ~= "" then tell_ended(o[10], version) end
   if kind == "d" then trim_dead(W) end
   if not digest then return end
-  if kind == "b" then write_locks(E, {digest, record("q", "0", version, NOW + seconds, jid)}, {})
+  if kind == "b" or kind == "h" then write_locks(E, {digest, record("q", "0", version, NOW + seconds, jid)}, {})
   elseif rec then write_locks(E, {}, {digest}) end
 end

@@ -42,15 +42,17 @@ end
 
 -- returns which of raws were there and are gone now
 local function take(key, raws, at)
-  local taken, ours = {}, 0
+  local taken, ours, gone, class = {}, 0, {}, class_held_in(key)
   if redis.call("TYPE", key).ok == "list" then taken = take_from_list(key, raws, at)
   else
     for i, raw in ipairs(raws) do taken[i] = redis.call("ZREM", key, raw) == 1 end
   end
   for i, raw in ipairs(raws) do
+    if taken[i] then gone[#gone + 1] = raw end
     if taken[i] and is_counted(raw) then ours = ours + 1 end
   end
-  if ours > 0 and key ~= K.dead then redis.call("DECRBY", K.n .. key, ours) end
+  if class then weigh(class, gone, -1)
+  elseif ours > 0 and key ~= K.dead then redis.call("DECRBY", K.n .. key, ours) end
   if key:sub(1, #K.suspect) == K.suspect and redis.call("EXISTS", key) == 0 then
     redis.call("SREM", K.suspects, key:sub(#K.suspect + 1))
   end
