@@ -228,7 +228,7 @@ class Courier:
             self.alone.fetched(len(answer.jobs))
             return
         # Copies that were dropped say that there is more behind them.
-        sent.capsule.dry = len(answer.jobs) < sent.want
+        sent.capsule.dry = len(answer.jobs) + answer.superseded < sent.want
         if sent.want:
             sent.capsule.asked = asked
             self.capsules.served(sent.capsule)

@@ -144,3 +144,18 @@ def test_snapshots_may_be_taken_while_the_courier_works(rig: Rig, jobs: Jobs, st
     over.set()
     thread.join()
     assert faults == []
+
+
+def test_a_worker_does_not_rest_between_superseded_copies(
+    rig: Rig, jobs: Jobs, start: Start
+) -> None:
+    rig.edge(*range(200))
+    rig.raw.delete(*rig.raw.scan_iter("qik:unique:*"))
+    rig.edge(*range(1000, 1200), keys=list(range(200)))
+    began = time.monotonic()
+
+    start(size=1)
+
+    eventually(lambda: drained(rig), 60)
+    assert jobs.runs == Counter(range(1000, 1200))
+    assert time.monotonic() - began < 30  # a rest of two seconds for each would be minutes
