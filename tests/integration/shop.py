@@ -15,6 +15,7 @@ import redis
 
 from qik_core import cli
 from qik_core.store import Store
+from tests import forks
 from tests.waiting import eventually, whole_lines
 
 ROOT = str(Path(cli.__file__).parents[2])
@@ -46,10 +47,14 @@ class Shop:
         Store(redis_url, birth_ms=0).look()  # no hold at the start of a new epoch
 
     def push(self, name: str, *numbers: int) -> None:
-        code = f"import shop; shop.{name}.perform_bulk([(n,) for n in {numbers!r}])"
-        subprocess.run(
-            [sys.executable, "-c", code], env=self.environment, cwd=self.folder, check=True
-        )
+        self.run(f"import shop; shop.{name}.perform_bulk([(n,) for n in {numbers!r}])")
+
+    def run(self, code: str) -> None:
+        """Run code beside the application, as the application itself would."""
+        app = (self.folder / "shop.py").read_text()
+        module = forks.RECONCILER if "reconciler" in app else forks.QIK
+        done = forks.run_code(module, code, cwd=self.folder, env=self.environment)
+        assert done.returncode == 0, done.stderr
 
     def work(self, *flags: str, ready: str = "parent: is ready") -> subprocess.Popen[bytes]:
         worker = self.spawn(*flags)

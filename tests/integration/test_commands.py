@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from qik_core.store import Store
+from tests import forks
 from tests.waiting import alive, eventually, never
 
 ROOT = Path(__file__).parents[2]
@@ -53,15 +54,7 @@ class Desk:
             )
 
     def qik(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "qik_core.cli", *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        return forks.run(forks.QIK, arguments, cwd=self.folder, env=self.environment)
 
     def push(self, number: int) -> str:
         told = self.qik("enqueue", "Wait", str(number), "--json")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import redis
@@ -85,12 +83,7 @@ def test_async_jobs_have_a_session_a_row_and_a_guard(shop: Shop, raw: redis.Redi
 
 def test_jobs_of_shards_have_sessions_on_their_shard(shop: Shop, raw: redis.Redis) -> None:
     rows = [(shard, n) for shard in ("north", "south") for n in range(1, 12)]
-    subprocess.run(
-        [sys.executable, "-c", f"import shop; shop.Pay.perform_bulk({rows!r})"],
-        env=shop.environment,
-        cwd=shop.folder,
-        check=True,
-    )
+    shop.run(f"import shop; shop.Pay.perform_bulk({rows!r})")
     shop.work()
 
     eventually(drained(raw), 20)

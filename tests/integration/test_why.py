@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, insert
 
+from tests import forks
 from tests.integration.shop import NOTES, Shop
 from tests.reconciler.shop import Base, Item
 from tests.waiting import eventually
@@ -64,14 +63,8 @@ class Commands:
         self("upgrade")
 
     def __call__(self, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "reconciler.cli", *words],
-            cwd=self.shop.folder,
-            env=self.shop.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        folder, env = self.shop.folder, self.shop.environment
+        done = forks.run(forks.RECONCILER, words, cwd=folder, env=env)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests import forks
 from tests.integration.shop import HEARTBEAT, LEASE, NOTES, SHUTDOWN, Shop, drained
 from tests.waiting import alive, eventually, never
 
@@ -204,13 +205,8 @@ def test_status_shows_the_process_and_what_it_works_on(shop: Shop) -> None:
     eventually(lambda: len(shop.notes("start")) == 2)
 
     def seen() -> dict[str, Any]:
-        out = subprocess.run(
-            [sys.executable, "-m", "qik_core.cli", "status", "--json"],
-            env=shop.environment,
-            capture_output=True,
-            check=True,
-        ).stdout
-        return dict(json.loads(out))
+        told = forks.run(forks.QIK, ["status", "--json"], cwd=shop.folder, env=shop.environment)
+        return dict(json.loads(told.stdout))
 
     (process,) = seen()["processes"]
     assert process["working"] == 2

@@ -15,6 +15,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from qik_core import cli, parent, settings
+from tests import forks
 
 APP = """
 from qik_core import Job
@@ -49,19 +50,11 @@ Qik = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def qik(shop: Path) -> Qik:
-    """Type a command into a real shell of its own."""
+    """Type a command, which runs in a process of its own."""
 
     def type_in(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        root = str(Path(cli.__file__).parents[2])
-        return subprocess.run(
-            [sys.executable, "-m", "qik_core.cli", *arguments],
-            env={**os.environ, "PYTHONPATH": root, "COLUMNS": "200", **environment},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            cwd=shop,
-            check=False,
-        )
+        env = {**os.environ, "COLUMNS": "200", **environment}
+        return forks.run(forks.QIK, arguments, cwd=shop, env=env)
 
     return type_in
 

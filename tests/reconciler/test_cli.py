@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from sqlalchemy import Engine
 from qik_core.embedded import Embedded
 from reconciler import migrate
 from reconciler.lease import Leases
+from tests import forks
 from tests.reconciler.shop import fill
 
-ROOT = Path(__file__).parents[2]
 APP = """
 from datetime import timedelta
 from sqlalchemy import select
@@ -42,15 +41,8 @@ class Command:
         self.environment = environment
 
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "reconciler.cli", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        env = {**os.environ, **self.environment, **environment}
+        return forks.run(forks.RECONCILER, arguments, cwd=self.folder, env=env)
 
 
 @pytest.fixture
