@@ -1,6 +1,6 @@
 """The `reconciler` command. A command's own module is imported when it runs; commands that need no application do not import it.
 
-Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached.
+Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached or used.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from qik_core.cli.group import Commands, Lazy
 from qik_core.errors import QikError
 
 COMMANDS: Final[Commands] = {
+    "drill": ("drill", "Break a scratch Redis in every way, and prove that nothing is lost."),
+    "export": ("export", "Write jobs into a file, and leave them where they are."),
+    "flush": ("flush", "Take jobs out of Redis that SQL tells again."),
+    "import": ("export", "Put the jobs of a file back, each once."),
     "lint": ("lint", "Find what jobs and reconcilers could do wrong, before they do."),
     "pass": ("work", "Run one pass of the reconciler NAME now."),
     "plan": ("plan", "Say what passes would do. Writes nothing."),
     "quarantine": ("quarantine", "List, release and quarantine rows whose jobs do not end well."),
+    "rebuild": ("rebuild", "Tell every pending row that has no job, at a chosen rate."),
     "run": ("work", "Run the reconcilers of APP until TERM."),
     "shadow": ("shadow", "Say what reconcilers in shadow would have told."),
     "status": ("look", "Show every reconciler: who runs it, how its last pass ended."),

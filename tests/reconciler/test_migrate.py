@@ -18,6 +18,7 @@ TABLES = {
     "reconciler_alembic_version",
     "reconciler_audit",
     "reconciler_lease",
+    "reconciler_note",
     "reconciler_pass",
     "reconciler_row_state",
     "reconciler_switch",

@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, literal_column, select
+
+from qik_core import Job
+from qik_core.passes import Passes, Told
+from reconciler import Backpressure, Reconciler, audit, derive
+from reconciler.definition import Definition
+from reconciler.engines import Engines
+from reconciler.passes import Pass, Tools
+from reconciler.rebuild import rebuild
+from reconciler.rebuilt import Order, Progress, Rebuilt, State
+from tests.reconciler.shop import Item, change, fill, items
+from tests.waiting import eventually
+
+PENDING = select(Item.id).where(Item.state == "pending")
+FAST = Order(rate=None)
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One kind of database is enough here: pages are tested on each."""
+    return sqlite_url
+
+
+def class_of(name: str, state: str, **options: Any) -> Definition:
+    """Define a job class of its own with a reconciler of the items in a state."""
+    job: Any = type(name, (Job,), {"perform": _perform}, queue=name.lower(), unique_for=3600)
+    query = select(Item.id).where(Item.state == state)
+    columns = {key: options.pop(key) for key in ("age", "order_by") if key in options}
+
+    class Made(Reconciler, every=60, name=f"{name}s", **options):
+        pending = derive(job, query, **columns)
+
+    return Made.definition
+
+
+def _perform(self: Any, item_id: int) -> None: ...
+
+
+def keys_on(raw: Any, queue: str = "work") -> list[int]:
+    """The keys of the jobs of a queue, in the order in which they were told."""
+    found = [
+        int(each.partition(b'"args":[')[2].partition(b"]")[0])
+        for each in raw.lrange(f"queue:{queue}", 0, -1)
+    ]
+    return found[::-1]
+
+
+def test_everything_pending_that_has_no_job_is_told_once(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 121))
+    definition = items(PENDING, batch_size=50)
+    Pass(definition, tools, 0, lambda: None).run()
+    fill(home, range(200, 231))
+    raw.delete("queue:work")
+
+    done = rebuild([definition], tools, FAST)
+
+    assert done.state is State.COMPLETED
+    assert sorted(keys_on(raw)) == [*range(1, 121), *range(200, 231)]
+    again = rebuild([definition], tools, FAST)
+    assert again.codes == {"told": 151}
+    assert raw.llen("queue:work") == 151
+
+
+def test_rows_that_are_held_back_or_done_are_left_out_as_by_a_pass(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 11))
+    change(home, 3, 4, state="done")
+    shadow = class_of("Ghost", "pending", shadow=True)
+
+    done = rebuild([items(PENDING), shadow], tools, FAST)
+
+    assert keys_on(raw) == [1, 2, 5, 6, 7, 8, 9, 10]
+    assert raw.llen("queue:ghost") == 0
+    assert "Ghosts is in shadow: it tells nothing" in done.notes
+
+
+def test_the_rate_holds_over_all_reconcilers_together(home: Engine, tools: Tools, raw: Any) -> None:
+    fill(home, range(1, 121))
+    other = class_of("Mail", "pending")
+
+    done = rebuild([items(PENDING), other], tools, Order(rate=100.0))
+
+    assert done.codes == {"enqueued": 240}
+    assert (
+        done.seconds >= 1.3
+    )  # 240 rows: the last step of 100 begins when the 140 before are paid for
+
+
+def test_each_class_has_its_turn_page_by_page_the_most_urgent_first(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    old, new = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    fill(home, range(1, 31), since=new)
+    fill(home, range(101, 121), state="late", since=old)
+    fill(home, range(201, 221), state="ageless")
+    pushed: list[str] = []
+    seam = _Spy(tools.seam._store, pushed)
+    definitions = [
+        class_of("Ageless", "ageless", batch_size=10),
+        class_of("New", "pending", age=Item.since, batch_size=10),
+        class_of("Old", "late", age=Item.since, batch_size=10),
+    ]
+
+    rebuild(definitions, _with(tools, seam), FAST)
+
+    assert pushed == ["Old", "New", "Ageless", "Old", "New", "Ageless", "New"]
+
+
+def test_reconcilers_of_one_class_share_its_turns_the_most_urgent_first(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 11), since=datetime(2026, 2, 1, tzinfo=UTC))
+    fill(home, range(11, 21), state="late", since=datetime(2026, 1, 1, tzinfo=UTC))
+
+    class Work(Job, queue="work", unique_for=3600):
+        def perform(self, item_id: int) -> None: ...
+
+    class Soon(Reconciler, every=60):
+        pending = derive(Work, PENDING, age=Item.since)
+
+    class Late(Reconciler, every=60):
+        pending = derive(Work, select(Item.id).where(Item.state == "late"), age=Item.since)
+
+    rebuild([Soon.definition, Late.definition], tools, FAST)
+
+    assert keys_on(raw) == [*range(11, 21), *range(1, 11)]
+
+
+class _Spy(Passes):
+    """Notes which class each push is of."""
+
+    def __init__(self, store: Any, pushed: list[str]) -> None:
+        super().__init__(store)
+        self.pushed = pushed
+
+    def push(self, job: Any, rows: Any, **options: Any) -> Told:
+        self.pushed.append(job.definition.name)
+        return super().push(job, rows, **options)
+
+
+def _with(tools: Tools, seam: Passes) -> Tools:
+    return Tools.of(seam, tools.engines, "test")
+
+
+def test_a_rebuild_that_was_stopped_goes_on_where_it_stood(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 101))
+    definition = items(PENDING, batch_size=10)
+    seen: list[Progress] = []
+    stopped = rebuild(
+        [definition],
+        tools,
+        Order(rate=200.0),
+        stop=lambda: bool(seen) and seen[-1].scanned >= 30,
+        tell=seen.append,
+    )
+    assert stopped.state is State.STOPPED
+    told = raw.llen("queue:work")
+    assert 30 <= told < 100
+
+    done = rebuild([definition], tools, FAST)
+
+    assert done.parts[0].resumed
+    assert done.scanned == 100 - stopped.scanned
+    assert any("goes on where it was cut off" in each for each in done.notes)
+    assert sorted(keys_on(raw)) == list(range(1, 101))
+
+
+def test_after_a_loss_of_redis_nothing_is_gone_on_with(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 51))
+    definition = items(PENDING, batch_size=10)
+    seen: list[Progress] = []
+    rebuild(
+        [definition],
+        tools,
+        Order(rate=200.0),
+        stop=lambda: bool(seen) and seen[-1].scanned >= 20,
+        tell=seen.append,
+    )
+    raw.flushall()
+
+    done = rebuild([definition], tools, FAST)
+
+    assert not done.parts[0].resumed
+    assert sorted(keys_on(raw)) == list(range(1, 51))
+
+
+def test_a_loss_of_redis_on_the_way_begins_it_again(home: Engine, tools: Tools, raw: Any) -> None:
+    fill(home, range(1, 51))
+    flushes = iter([True])
+
+    class Flushing(Passes):
+        def push(self, *args: Any, **options: Any) -> Told:
+            told = super().push(*args, **options)
+            if raw.llen("queue:work") == 30 and next(flushes, False):
+                raw.flushall()
+            return told
+
+    made = _with(tools, Flushing(tools.seam._store))
+    done = rebuild([items(PENDING, batch_size=10)], made, FAST)
+
+    assert done.state is State.COMPLETED
+    assert "Redis lost its data: the rebuild begins again" in done.notes
+    assert sorted(keys_on(raw)) == list(range(1, 51))
+
+
+def test_jobs_deleted_by_hand_are_told_at_once_though_their_locks_stand(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    """X1 and X5: the locks are there, and no job; a rebuild collects them first."""
+    fill(home, range(1, 21))
+    fill(home, range(21, 41), state="later")
+    definitions = [items(PENDING), class_of("Mail", "later", jitter=50)]
+    for each in definitions:
+        Pass(each, tools, 0, lambda: None).run()
+    assert raw.zcard("qik:later:mail") == 20
+    raw.delete("queue:work", "qik:later:mail")
+
+    done = rebuild(definitions, tools, FAST)
+
+    assert done.codes == {"enqueued": 40}
+    assert (raw.llen("queue:work"), raw.zcard("qik:later:mail")) == (20, 20)
+
+
+def test_a_switch_is_obeyed_or_openly_overridden(home: Engine, tools: Tools, raw: Any) -> None:
+    fill(home, range(1, 11))
+    other = class_of("Mail", "pending")
+    definitions = [items(PENDING), other]
+
+    def off(definition: Definition) -> str:
+        return "disable_reconciler_mails: an incident" if definition.name == "Mails" else ""
+
+    done = rebuild(definitions, tools, FAST, switch=off)
+    assert {each.unit: each.state for each in done.parts} == {
+        "Items": State.COMPLETED,
+        "Mails": State.SWITCHED_OFF,
+    }
+    assert (raw.llen("queue:work"), raw.llen("queue:mail")) == (10, 0)
+    assert rebuild([other], tools, FAST, switch=off).state is State.SWITCHED_OFF
+
+    forced = rebuild(definitions, tools, Order(rate=None, override=True), switch=off)
+    assert forced.state is State.COMPLETED
+    assert forced.overridden == ("disable_reconciler_mails: an incident",)
+    assert raw.llen("queue:mail") == 10
+    last = audit.read(home, 0.0)[-1]
+    assert last.details["overridden"] == ["disable_reconciler_mails: an incident"]
+
+
+def test_a_queue_is_never_filled_beyond_its_mark_and_the_rest_is_told_as_it_drains(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    """X10: the queue never holds more than its cap."""
+    fill(home, range(1, 61))
+    definition = items(PENDING, batch_size=50, backpressure=Backpressure(high=20, low=10))
+    other = class_of("Mail", "pending")
+    seen: list[Progress] = []
+    most: list[int] = []
+    ended: list[Rebuilt] = []
+
+    def look(progress: Progress) -> None:
+        seen.append(progress)
+        most.append(raw.llen("queue:work"))
+
+    thread = threading.Thread(
+        target=lambda: ended.append(rebuild([definition, other], tools, FAST, tell=look))
+    )
+    thread.start()
+    eventually(lambda: raw.llen("queue:mail") == 60, message="others go on meanwhile")
+    eventually(lambda: any("jobs wait on work" in each.waits for each in seen))
+    eventually(
+        lambda: (
+            not thread.is_alive()
+            or (raw.llen("queue:work") > 15 and raw.delete("queue:work") and False)
+        ),
+        60.0,
+    )
+    thread.join()
+
+    assert ended[0].state is State.COMPLETED
+    assert ended[0].codes["enqueued"] >= 120
+    assert max(most) <= 20
+
+
+def test_two_rebuilds_and_passes_at_the_same_time_make_one_job_a_row(
+    home: Engine, engines: Engines, tools: Tools, raw: Any
+) -> None:
+    """X9: at most one live job a row."""
+    fill(home, range(1, 501))
+    definition = items(PENDING, batch_size=50)
+    others = [_with(tools, Passes(tools.seam._store)) for _ in range(2)]
+    acts: list[Callable[[], object]] = [
+        lambda: rebuild([definition], others[0], FAST),
+        lambda: rebuild([definition], others[1], FAST),
+        lambda: [Pass(definition, tools, 0, lambda: None).run() for _ in range(5)],
+    ]
+    threads = [threading.Thread(target=each) for each in acts]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert sorted(keys_on(raw)) == list(range(1, 501))
+
+
+def test_a_broken_reconciler_does_not_stop_the_others(home: Engine, tools: Tools, raw: Any) -> None:
+    fill(home, range(1, 11))
+    bad = class_of("Bad", "pending")
+    broken = items(select(Item.id).where(literal_column("gone") == 1), name="Broken")
+
+    done = rebuild([bad, broken], tools, FAST)
+
+    states = {each.unit: each.state for each in done.parts}
+    assert states == {"Bads": State.COMPLETED, "Broken": State.FAILED}
+    assert done.state is State.FAILED
+    assert "gone" in next(each.reason for each in done.parts if each.unit == "Broken")
+
+
+def test_progress_says_how_much_how_fast_and_how_long(home: Engine, tools: Tools, raw: Any) -> None:
+    fill(home, range(1, 301))
+    seen: list[Progress] = []
+
+    rebuild([items(PENDING, batch_size=50)], tools, Order(rate=150.0), tell=seen.append)
+
+    assert [each.scanned for each in seen] == sorted(each.scanned for each in seen)
+    assert seen[-1].scanned == seen[-1].total == seen[-1].enqueued == 300
+    assert seen[-1].eta == 0.0
+    some = next(each for each in seen if 0 < each.scanned < 300 and each.rate)
+    assert some.total == 300
+    assert some.eta is not None
+    assert some.eta == pytest.approx((300 - some.scanned) / some.rate)
+
+
+def test_jitter_spreads_jobs_only_where_that_takes_longer_than_the_rebuild(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 31))
+    jittered = class_of("Mail", "pending", jitter=30)
+
+    rebuild([jittered], tools, Order(rate=1.0), stop=lambda: raw.llen("queue:mail") > 0)
+    assert raw.zcard("qik:later:mail") == 0  # 30 rows at 1/s are spread over 30 s by that alone
+
+    rebuild([jittered], tools, Order(rate=1000.0))
+    assert raw.zcard("qik:later:mail") > 20
+
+    raw.flushall()
+    rebuild([items(PENDING)], tools, Order(rate=None, jitter=100.0))
+    assert raw.zcard("qik:later:work") > 20
+
+
+def test_beginning_and_end_are_in_the_audit(home: Engine, tools: Tools) -> None:
+    fill(home, range(1, 4))
+
+    rebuild([items(PENDING)], tools, Order(rate=None, who="ann@host", reason="after a flush"))
+
+    entries = audit.read(home, 0.0, actions=["rebuilt"])
+    assert [(each.who, each.reason, each.subject) for each in entries] == [
+        ("ann@host", "after a flush", "Items")
+    ] * 2
+    assert [each.details["state"] for each in entries] == ["began", "completed"]
+    assert entries[1].details["codes"] == {"enqueued": 3}
