@@ -8,6 +8,7 @@ handshake); one script call costs a third of the CPU that its client needs.
 from __future__ import annotations
 
 import os
+import select
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -95,8 +96,16 @@ class Link:
 
     def fileno(self) -> int:
         """Return the socket, for `select`."""
-        descriptor: int = self._open()._get_socket().fileno()  # noqa: SLF001 - redis-py has no public name for it
+        descriptor: int = _socket(self._open()).fileno()
         return descriptor
+
+    def renew(self) -> None:
+        """Drop a connection that the server has closed while nobody used it; the next call makes a new one.
+
+        Nobody waits for an answer on it, so whatever can be read there is its end, or what somebody left unread.
+        """
+        if self._connection is not None and _has_something_to_read(self._connection):
+            self.close()
 
     def close(self) -> None:
         """Drop the connection; the next call makes a new one."""
@@ -146,7 +155,11 @@ class _UnknownScript(StoreError):
 
 
 class Links:
-    """Links for many threads: each call borrows one. Drops what it inherits through a fork."""
+    """Links for many threads: each call borrows one. Drops what it inherits through a fork.
+
+    A call is sent once. What was never sent may be sent elsewhere: a connection that has ended while it was free, as all
+    do when Redis starts again, is replaced before it is lent out, so that no call fails of it.
+    """
 
     def __init__(self, url: str, *, timeout: float = ANSWER) -> None:
         self._url = url
@@ -159,9 +172,11 @@ class Links:
         if self._pid != os.getpid():
             self._pid, self._free = os.getpid(), deque()
         try:
-            return self._free.pop()
+            link = self._free.pop()
         except IndexError:
             return Link(self._url, timeout=self._timeout)
+        link.renew()
+        return link
 
     def give(self, link: Link) -> None:
         """Take a link back."""
@@ -193,6 +208,19 @@ def _text(error: Exception) -> str:
     """Return an error as the server wrote it: redis-py takes the first word off and keeps it apart."""
     word = getattr(error, "status_code", None)
     return f"{word} {error}" if word else str(error)
+
+
+def _has_something_to_read(connection: Any) -> bool:
+    socket = _socket(connection)
+    if socket is None:
+        return True
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _socket(connection: Any) -> Any:
+    return connection._get_socket()  # noqa: SLF001 - redis-py has no public name for it
 
 
 def _connection(url: str, timeout: float) -> Any:

@@ -1,4 +1,4 @@
-"""Workers are away for longer than a job is unique: passes go on, and no row has a second job."""
+"""Workers are away for longer than a job is unique, or Redis is: passes go on, and no row has a second job."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from qik_core import Job
+from qik_core.embedded import Embedded
 from reconciler import Reconciler, derive
 from reconciler.definition import Definition
 from reconciler.passes import Pass, Tools
@@ -67,3 +68,19 @@ def copies(raw: Any) -> Counter[int]:
     """How many jobs each row has, wherever they are."""
     there = [*raw.lrange("queue:work", 0, -1), *raw.zrange("qik:later:work", 0, -1)]
     return Counter(int(job.partition(b'"args":[')[2].partition(b"]")[0]) for job in there)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_first_pass_after_a_restart_of_redis_completes(
+    home: Engine, tools: Tools, raw: Any, redis_server: Embedded
+) -> None:
+    fill(home, range(1, ROWS + 1))
+    definition = brief(0.0)
+    Pass(definition, tools, 1, lambda: None).run()
+
+    redis_server.kill()
+    redis_server.start()
+    report = Pass(definition, tools, 1, lambda: None).run()
+
+    assert report.outcome is Outcome.COMPLETED, report
+    assert report.codes["enqueued"] == ROWS
