@@ -69,3 +69,12 @@ def test_every_public_name_can_be_imported() -> None:
 def test_a_name_that_does_not_exist_is_said_to_be_missing() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Reconsiler'"):
         _ = reconciler.Reconsiler
+
+
+def test_all_public_names_and_no_others_come_with_a_star() -> None:
+    names: dict[str, object] = {}
+
+    exec("from reconciler import *", names)  # noqa: S102 - elsewhere than on top a module may have no star
+
+    public = {name for homes in reconciler._HOMES.values() for name in homes}
+    assert set(names) - {"__builtins__"} == public
