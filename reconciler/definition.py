@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -27,9 +27,10 @@ from reconciler.options import (
     Shards,
     seconds,
 )
-from reconciler.pending import Pending
+from reconciler.pending import Columns, Pending
 from reconciler.shape import Shape, shape
 from reconciler.slots import slot_shape
+from reconciler.words import meant
 
 T = TypeVar("T")
 
@@ -100,15 +101,9 @@ def define(cls: type[Any], given: Mapping[str, Any], slots: Slots | None = None)
         DefinitionError: names the class, the rule and the remedy.
     """
     owner = cls.__qualname__
-    for option in given:
-        if option not in Options.__annotations__:
-            raise broken(
-                owner,
-                Rule.OPTION,
-                f"there is no option {option!r}",
-                f"There are: {', '.join(sorted(Options.__annotations__))}",
-            )
+    check_names(owner, "option", given, Options.__annotations__)
     pending = _declared(cls, "pending" if slots is None else "done")
+    check_names(owner, "argument of derive()", pending.columns, (*Columns.__annotations__, "args"))
     job = _job(owner, pending)
     every, cron = _times(owner, given)
     made = Definition(
@@ -136,6 +131,25 @@ def define(cls: type[Any], given: Mapping[str, Any], slots: Slots | None = None)
         sharded = made.shards is not None
         check_guard(owner, made.guard, made.shape, job, work=made.job, sharded=sharded)
     return made
+
+
+def check_names(
+    owner: str, what: str, given: Iterable[str], known: Collection[str], rule: Rule = Rule.OPTION
+) -> None:
+    """Check that only names are given that there are; `what` is one of them.
+
+    Raises:
+        DefinitionError: with the name that may have been meant.
+    """
+    for name in given:
+        if name not in known:
+            near = meant(name, known)
+            raise broken(
+                owner,
+                rule,
+                f"there is no {what} {name!r}{near}",
+                f"There are: {', '.join(sorted(known))}",
+            )
 
 
 def _declared(cls: type[Any], name: str) -> Pending[Any]:

@@ -75,4 +75,5 @@ class Rule(StrEnum):
 
 def broken(owner: str, rule: Rule, what: str, remedy: str) -> DefinitionError:
     """Return the error for a broken rule: who breaks which rule how, and what to write instead."""
-    return DefinitionError(f"{owner} [{rule}]: {what}. {remedy}")
+    stop = "" if what.endswith("?") else "."
+    return DefinitionError(f"{owner} [{rule}]: {what}{stop} {remedy}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from reconciler.inverse import Key, inverse
 from reconciler.registry import telling
 from reconciler.sql import reading
 from reconciler.tables import row_state
+from reconciler.words import meant
 
 
 class KeyNotUnderstood(ReconcilerError):
@@ -111,9 +111,9 @@ def row_of_jid(jid: str, seam: Passes, home: Engine) -> Meant:
     name, args = (spot.name, spot.args) if spot is not None else _remembered(jid, home)
     reconcilers = telling(name)
     for definition in reconcilers:
-        meant = _row_of(definition, definition.job.definition.arguments.load(args))
-        if meant is not None:
-            return meant
+        found = _row_of(definition, definition.job.definition.arguments.load(args))
+        if found is not None:
+            return found
     where = "" if spot is None else f", and is in {spot.key}"
     if not reconcilers:
         raise NoSuchJob(f"job {jid} is a {name}{where}: no reconciler tells such jobs")
@@ -158,9 +158,8 @@ def _named(definition: Definition, names: Sequence[str], words: Sequence[str]) -
     given: dict[str, str] = {}
     for name, sign, value in pairs:
         if not sign or name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise KeyNotUnderstood(f"{_usage(definition, names)}: {name!r} is not of it{meant}")
+            wrong = f"{name!r} is not of it{meant(name, names)}"
+            raise KeyNotUnderstood(f"{_usage(definition, names)}: {wrong}")
         given[name] = value
     missing = [each for each in names if each not in given]
     if missing:

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, Select, select
 
 from reconciler.columns import python_type
 from reconciler.cron import Overlap, Slots, crontab
-from reconciler.definition import Definition, define
+from reconciler.definition import Definition, check_names, define
 from reconciler.errors import Rule, broken
 from reconciler.inverse import Key
 from reconciler.moments import epoch, moment
@@ -94,12 +94,7 @@ class Occurrences:
 
 
 def _slots(owner: str, given: Mapping[str, Any]) -> Slots:
-    known = OccurrenceOptions.__annotations__
-    for option in given:
-        if option not in known:
-            raise _broken(
-                owner, f"there is no option {option!r}", f"There are: {', '.join(sorted(known))}"
-            )
+    check_names(owner, "option", given, OccurrenceOptions.__annotations__, Rule.SLOTS)
     times = crontab(owner, "schedule", given.get("schedule"))
     catchup = seconds(owner, "catchup", given.get("catchup", _CATCHUP), Rule.SLOTS)
     if not 0 < catchup <= MOST * times.shortest:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Final
 
+from qik_core import flags
+from qik_core.switches import flag_of_reconciler
 from reconciler.definition import Definition
 from reconciler.errors import Rule, UnknownReconciler, broken
+from reconciler.words import meant
 
 _lock: Final = Lock()
 _definitions: Final[dict[str, Definition]] = {}
@@ -21,7 +23,7 @@ def register(definition: Definition) -> None:
     """Make a reconciler known by its name. Defining the same class again replaces it.
 
     Raises:
-        DefinitionError: another class has the name.
+        DefinitionError: another class has the name, or something else has its kill switch.
     """
     with _lock:
         there = _definitions.get(definition.name)
@@ -33,6 +35,7 @@ def register(definition: Definition) -> None:
                 f"and {definition.origin[1]} in {definition.origin[0]}",
                 "Give one of them another name: name='billing.OpenInvoices'",
             )
+        flags.claim(flag_of_reconciler(definition.name), f"the reconciler {definition.name!r}")
         _definitions[definition.name] = definition
         _telling.clear()
 
@@ -47,10 +50,8 @@ def find(name: str) -> Definition:
         if name in _definitions:
             return _definitions[name]
         known = sorted(_definitions)
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
     raise UnknownReconciler(
-        f"no reconciler is called {name!r}{meant}; there are: {', '.join(known) or 'none'}. "
+        f"no reconciler is called {name!r}{meant(name, known)}; there are: {', '.join(known) or 'none'}. "
         "Is the module that defines it imported by your app?"
     )
 
@@ -79,7 +80,8 @@ def scope() -> Iterator[None]:
     with _lock:
         before = dict(_definitions)
     try:
-        yield
+        with flags.scope():
+            yield
     finally:
         with _lock:
             _definitions.clear()

@@ -1,7 +1,9 @@
-"""Numbers as people read them: spans, moments, how often."""
+"""What is said to people: spans, moments, how often, and which name was meant."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -39,3 +41,9 @@ def said(error: str) -> str:
 def joined(text: str, error: str) -> str:
     """Return what happened, and the error of it if there is one."""
     return f"{text}: {said(error)}" if error else text
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about a name that is not known: which one is near; empty where none is."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

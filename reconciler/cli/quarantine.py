@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import getpass
 import json
 import socket
@@ -21,7 +20,7 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable, UnknownReconciler
 from reconciler.states import Hold, Reason, State
-from reconciler.words import said
+from reconciler.words import meant, said
 
 MOST: Final = 100
 _WIDTH: Final = 60
@@ -93,9 +92,8 @@ def _job_of(engines: Engines, name: str) -> str:
 
     jobs = {each.reconciler: each.job for each in standings(engines.home()) if each.job}
     if name not in jobs:
-        near = difflib.get_close_matches(name, jobs, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnknownReconciler(f"no reconciler called {name!r} has ever run here{meant}")
+        near = meant(name, jobs)
+        raise UnknownReconciler(f"no reconciler called {name!r} has ever run here{near}")
     return jobs[name]
 
 
