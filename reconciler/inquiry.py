@@ -27,10 +27,14 @@ from reconciler.sql import clock, reading
 from reconciler.tables import lease, passes, row_state
 
 ANSWER: Final = 2.2
-"""Seconds for all questions together; with the start of Python a command answers within 3."""
+"""Seconds for all questions together, unless the caller says otherwise."""
 LAST: Final = 5
 """Passes of the ledger that are shown."""
 _QUERY: Final = 2.0
+_SEARCH: Final = 1.5
+"""Seconds at most for which Redis' lists are searched for the job."""
+_SHARE: Final = 0.6
+"""Of the time that is left: a search that ends by itself says how far it came."""
 T = TypeVar("T")
 
 
@@ -140,22 +144,27 @@ class _Inquiry:
         row = self._later(self._row)
         home = self._later(lambda: of_home(self.means.engines.home(), self.definition))
         gate = self._later(self._gate)
-        trace = self._later(lambda: self._trace(early)) if early else None
+        of_key = self._of_key(early) if early else None
         known.row = self._answer(row, SqlUnavailable, f"the database of {self.definition.unit}")
         if row.error is not None and not isinstance(row.error, QikError):
             known.errors.remove(row.error)
             known.broken = " ".join(str(row.error).partition("(Background on")[0].split())
-        digest = known.digest
-        if digest and trace is None:
-            trace = self._later(lambda: self._trace(digest))
-        if digest:
-            state = self._later(lambda: of_state(self.means.engines, self.definition, digest))
-            known.state = self._answer(state, SqlUnavailable, "our tables")
+        if (
+            known.digest != early
+        ):  # more than the key decides it, or the row spells its key in another way
+            of_key = self._of_key(known.digest)
         known.home = self._answer(home, SqlUnavailable, "our tables")
-        if trace is not None:
+        if of_key is not None:
+            state, trace = of_key
+            known.state = self._answer(state, SqlUnavailable, "our tables")
             known.trace = self._answer(trace, StoreUnavailable, "Redis")
         known.gate = self._answer(gate, StoreUnavailable, "Redis") or ""
         return known
+
+    def _of_key(self, digest: str) -> tuple[Asked[OfState | None], Asked[Trace | None]]:
+        """Ask what needs to know the key of the lock, as soon as that is known."""
+        state = self._later(lambda: of_state(self.means.engines, self.definition, digest))
+        return state, self._later(lambda: self._trace(digest))
 
     def _later(self, ask: Callable[[], T]) -> Asked[T]:
         return Asked(ask, self.until)
@@ -179,7 +188,8 @@ class _Inquiry:
     def _trace(self, digest: str) -> Trace | None:
         if self.means.seam is None:
             return None
-        return self.means.seam.trace(digest, self.definition.queues)
+        patience = min(_SEARCH, _SHARE * (self.until - time.monotonic()))
+        return self.means.seam.trace(digest, self.definition.queues, patience=patience)
 
 
 # --- our tables ---------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class Meant:
 
 
 _QUERY: Final = 2.0
+_SEARCH: Final = 1.5
 _TRUE: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -99,15 +100,17 @@ def _slot(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if naive else value
 
 
-def row_of_jid(jid: str, seam: Passes, home: Engine) -> Meant:
+def row_of_jid(jid: str, seam: Passes, home: Engine, *, patience: float = _SEARCH) -> Meant:
     """Return the row that a job is of: the job is looked for in Redis, then in what is kept of rows that are held back.
+
+    Redis' lists are searched for `patience` seconds.
 
     Raises:
         NoSuchJob: it is in neither, or no reconciler tells such jobs.
         StoreError: Redis does not answer.
         SqlUnavailable: the home database does not answer.
     """
-    spot = seam.find(jid)
+    spot = seam.find(jid, patience=patience)
     name, args = (spot.name, spot.args) if spot is not None else _remembered(jid, home)
     reconcilers = telling(name)
     for definition in reconcilers:

@@ -12,18 +12,21 @@ import click
 from qik_core.cli.group import FINDING
 from qik_core.errors import StoreUnavailable
 from qik_core.passes import Passes
+from reconciler.asking import Asked, started
 from reconciler.cli import base
-from reconciler.cli.base import Asked, code_of
+from reconciler.cli.base import code_of
 from reconciler.engines import Engines
-from reconciler.inquiry import ANSWER, Ended, Means, inquire
+from reconciler.inquiry import Ended, Means, inquire
 from reconciler.lookup import Meant, NoSuchJob, key_of, row_of_jid
 from reconciler.registry import find
 from reconciler.why import Answer
 from reconciler.why import why as decide
 from reconciler.words import moment, span
 
-_LEAST: Final = 0.8
-"""Seconds for the questions about a row, however long it took to find the job."""
+_WHOLE: Final = 2.5
+"""Seconds after the start of its process within which this command waits for answers: so it answers within 3."""
+_LEAST: Final = 1.0
+"""Seconds for each round of questions, however long it took to import the application, or to find the job."""
 
 
 @click.command()
@@ -55,11 +58,9 @@ def why(
     engines, seam = base.engines(base.with_redis()), base.seam()
     if jid is not None and key:
         raise click.UsageError("give RECONCILER and KEY, or --jid JID, and not both")
-    began = time.monotonic()
     meant = _meant(name, key, shard, engines) if jid is None else _of_job(jid, seam, engines)
-    left = max(_LEAST, ANSWER - (time.monotonic() - began))
     means = Means(engines, seam)
-    answer = decide(inquire(meant.definition, meant.key, means, patience=left))
+    answer = decide(inquire(meant.definition, meant.key, means, patience=_left()))
     _print(answer, as_json=as_json)
     base.leave(max(map(code_of, answer.known.errors), default=0))
 
@@ -73,12 +74,20 @@ def _meant(name: str | None, key: Sequence[str], shard: str | None, engines: Eng
 
 def _of_job(jid: str, seam: Passes, engines: Engines) -> Meant:
     """Return the row of a job; end where there is none, or nobody says so in time."""
-    asked: Asked[Meant] = Asked(lambda: row_of_jid(jid, seam, engines.home()))
+    left = _left(_LEAST)
+    asked: Asked[Meant] = Asked(
+        lambda: row_of_jid(jid, seam, engines.home(), patience=left / 2), time.monotonic() + left
+    )
     meant = asked.answer(StoreUnavailable, "Redis or SQL")
     if meant is None:
         click.echo(f"reconciler: {asked.error}", err=True)
         base.leave(FINDING if isinstance(asked.error, NoSuchJob) else code_of(asked.error))
     return meant
+
+
+def _left(kept: float = 0.0) -> float:
+    """Return the seconds that a round of questions may take; `kept` are those of the round behind it."""
+    return max(_LEAST, started() + _WHOLE - kept - time.monotonic())
 
 
 def _print(answer: Answer, *, as_json: bool) -> None:

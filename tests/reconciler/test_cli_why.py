@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import time
 from pathlib import Path
 
@@ -123,3 +125,24 @@ def test_without_sql_it_answers_with_what_redis_knows(command: Command, home: En
     assert done.returncode == 5
     assert done.stdout.splitlines()[0] == "Items 1 (Work): queued"
     assert "127.0.0.1:1" in done.stderr
+
+
+@pytest.mark.parametrize("meant", [["Items", "1"], ["--jid", "0" * 24]], ids=["key", "jid"])
+def test_what_the_import_of_the_application_takes_is_taken_off_the_time_for_the_questions(
+    command: Command, meant: list[str]
+) -> None:
+    slow = "import time; time.sleep(1.3)\n" + APP
+    (command.folder / "slow_app.py").write_text(slow)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        urls = {
+            "REDIS_URL": f"redis://127.0.0.1:{port}",
+            "DATABASE_URL": f"postgresql+psycopg://127.0.0.1:{port}/x",
+        }
+        done = command("why", *meant, QIK_APP="slow_app", **urls)
+
+    waited = [float(each) for each in re.findall(r"within (\d\.\d) s", done.stderr)]
+    assert done.returncode in (4, 5), done.stderr
+    assert waited
+    assert max(waited) < 2.1  # of 2.5, and a second at least

@@ -18,7 +18,9 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
 from reconciler.inquiry import Means, inquire
+from reconciler.memory import Memory
 from reconciler.passes import Tools
+from reconciler.states import Hold, State
 from reconciler.why import why
 from tests.qik_core.store.rig import Worker
 from tests.reconciler.sharded import shard, sharded
@@ -66,12 +68,17 @@ def test_a_database_that_hangs_does_not_hold_up_the_answer(
 ) -> None:
     fill(home, [1])
     slow = items(select(Item.id).where(func.pg_sleep(30).is_not(None)), statement_timeout=60)
+    (lock,) = seam.digests(slow.job, [(1,)])
+    held = State(job="Work", digest=lock.decode(), hold=Hold.QUARANTINED, error="by hand")
+    note = {"action": "x", "who": "x", "subject": "x", "reason": "x"}
+    Memory(home).keep(held, note)
     began = datetime.now(UTC)
 
-    answer = why(inquire(slow, (1,), Means(engines, seam), patience=1.0))
+    answer = why(inquire(slow, (1,), Means(engines, seam), patience=1.8))
 
     assert (datetime.now(UTC) - began).total_seconds() < 4
     assert answer.known.errors
+    assert answer.cause.reason is Reason.QUARANTINED  # which is not in that row's database
     eventually(lambda: "reconciler-asked" not in {each.name for each in threading.enumerate()})
 
 
