@@ -72,8 +72,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
 
 def _warn_of_unserved(settings: Settings) -> None:
     """Say which queues of the application this process does not serve; others may."""
-    served = {name for each in settings.all_capsules().values() for name, _ in each.queues}
-    if left := application.unserved(served):
+    if left := application.unserved(settings.served):
         log.warning(
             "queues of this application are not served here: %s; unless another process serves them, add `-q NAME`",
             application.named(left),

@@ -258,8 +258,7 @@ def _ruby(facts: Facts, settings: Settings) -> Iterator[Finding]:
         f"schedule and retry, ours too, before they push them; each death of one may lose {LOST_PER_DEATH} of them",
         "Give Ruby a database of its own, or accept the loss for jobs that no reconciler tells again",
     )
-    ours = {name for each in settings.all_capsules().values() for name, _ in each.queues}
-    shared = sorted(ours & {name for worker in theirs for name in worker.queues})
+    shared = sorted(settings.served & {name for worker in theirs for name in worker.queues})
     if shared:
         yield Finding(
             Check.RUBY_QUEUE,

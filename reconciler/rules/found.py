@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +18,7 @@ class Check(StrEnum):
 
     UNRECONCILED = "unreconciled"
     NEEDLESS_REASON = "needless-reason"
+    UNSERVED = "unserved"
     SHARED_KEYS = "shared-keys"
     NEVER_RETRIED = "never-retried"
     RETRIES_OUTLAST = "retries-outlast-unique"
@@ -65,6 +66,8 @@ class Seen:
     """The engine's definitions of all jobs."""
     reconcilers: Sequence[Definition]
     standings: Sequence[Standing] = ()
+    unserved: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Queue → who uses it, for those that no capsule of the settings serves."""
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
+from qik_core import application
 from qik_core.findings import Severity
+from reconciler.definition import Definition
 from reconciler.rules.found import Check, Finding, Seen, telling
 from reconciler.words import span
+
+_MONTH: Final = 30 * 86_400
 
 
 def unreconciled(seen: Seen) -> Iterator[Finding]:
@@ -49,34 +53,77 @@ def shared(seen: Seen) -> Iterator[Finding]:
 
 
 def retries(seen: Seen) -> Iterator[Finding]:
-    """A job of a reconciler is retried, and under its lock."""
+    """A job of a reconciler is retried, not for weeks, and under its lock. One finding a job: one number is behind all."""
     told = telling(seen)
     for job in seen.jobs:
-        if job.retry <= 0 and job.name in told:
-            every = min(each.every for each in told[job.name])
-            yield Finding(
-                Check.NEVER_RETRIED,
-                Severity.NOTE,
-                job.name,
-                f"it is not retried, so what fails is told again by the next pass, after {every:g} s, without back-off",
-                "Allow a few retries: retry=3",
-            )
-        yield from _outlasting(job)
+        tellers = told.get(job.name, [])
+        found = _lasting(job, tellers) if job.retry > 0 else _never(job, tellers)
+        if found is not None:
+            yield found
 
 
-def _outlasting(job: Any) -> Iterator[Finding]:
-    """Retries go on under the lock for longer than an application's duplicate is refused."""
-    if job.unique is None or job.retry <= 0:
-        return
+def _never(job: Any, tellers: Sequence[Definition]) -> Finding | None:
+    if not tellers:
+        return None
+    every = min(each.every for each in tellers)
+    return Finding(
+        Check.NEVER_RETRIED,
+        Severity.NOTE,
+        job.name,
+        f"it is not retried, so what fails is told again by the next pass, after {every:g} s, without back-off",
+        "Allow a few retries: retry=3",
+    )
+
+
+def _lasting(job: Any, tellers: Sequence[Definition]) -> Finding | None:
+    """A row whose job never ends well is quarantined while somebody remembers it; retries end before the lock may."""
     took = min(span_of(job.retry), job.fields.get("retry_for", span_of(job.retry)))
-    if took > job.unique.seconds:
-        yield Finding(
+    deaths = (
+        tellers[0].quarantine.after if tellers else 0
+    )  # the first by name says how often is too often
+    outlasting = job.unique is not None and took > job.unique.seconds
+    if took * deaths > _MONTH:
+        text = (
+            f"its retries take {span(took)}, and a row of {tellers[0].name} is quarantined after {deaths} deaths: "
+            f"{span(took * deaths)} of retries"
+        )
+        few = int(_MONTH // took)
+        remedy = "Use fewer retries, which passes make up for"
+        return Finding(
+            Check.QUARANTINE_FAR,
+            Severity.NOTE,
+            job.name,
+            f"{text}. {_doubled(job)}" if outlasting else text,
+            f"{remedy}, or Quarantine(after={few})" if few and not outlasting else remedy,
+        )
+    if outlasting:
+        return Finding(
             Check.RETRIES_OUTLAST,
             Severity.NOTE,
             job.name,
-            f"its retries take {span(took)} and it is unique for {span(job.unique.seconds)}: after that an application's "
-            "push adds a second job beside the one that is retried",
+            f"its retries take {span(took)}. {_doubled(job)}",
             f"Use unique_for={took} or more, fewer retries, or retry_for={job.unique.seconds}",
+        )
+    return None
+
+
+def _doubled(job: Any) -> str:
+    return (
+        f"It is unique for {span(job.unique.seconds)}: after that an application's push adds a second job beside the one "
+        "that is retried"
+    )
+
+
+def unserved(seen: Seen) -> Iterator[Finding]:
+    """Every queue is served by a capsule of the settings."""
+    for queue, users in seen.unserved.items():
+        yield Finding(
+            Check.UNSERVED,
+            Severity.NOTE,
+            queue,
+            f"no capsule of the settings serves {application.named({queue: users})}: a worker that is started with them alone "
+            "leaves its jobs where they are",
+            f"Name it in the setting queues or in a capsule, or start its workers with `qik work -q {queue}`",
         )
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from qik_core.findings import Severity
 from reconciler.rules.found import Check, Finding, Seen
-from reconciler.rules.jobs import span_of
 from reconciler.status import Last
 from reconciler.words import span
-
-_MONTH: Final = 30 * 86_400.0
 
 
 def jitter(seen: Seen) -> Iterator[Finding]:
@@ -92,26 +88,6 @@ def edges(seen: Seen) -> Iterator[Finding]:
                 each.name,
                 "edges=True, and nothing says how old a row is: one whose own push is on its way counts as lost",
                 "Say when a row became pending: derive(..., age=Invoice.updated_at)",
-            )
-
-
-def quarantine(seen: Seen) -> Iterator[Finding]:
-    """A row whose job never ends well is quarantined while somebody remembers it."""
-    retries = {job.name: job for job in seen.jobs}
-    for each in seen.reconcilers:
-        job = retries.get(each.facts.name)
-        if job is None or job.retry <= 0:
-            continue
-        once = min(span_of(job.retry), job.fields.get("retry_for", span_of(job.retry)))
-        after = each.quarantine.after
-        if once * after > _MONTH:
-            yield Finding(
-                Check.QUARANTINE_FAR,
-                Severity.NOTE,
-                each.name,
-                f"a job of {job.name} is retried for {span(once)} before it is dead, and a row is quarantined after {after} "
-                f"deaths: {span(once * after)} of retries",
-                "Use fewer retries, which passes make up for, or Quarantine(after=2)",
             )
 
 

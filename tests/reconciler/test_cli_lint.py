@@ -26,7 +26,8 @@ def test_the_command_prints_findings_and_ends_with_1_and_with_0_where_all_is_wel
     tmp_path: Path, sqlite_url: str
 ) -> None:
     (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "well.py").write_text(APP.replace("(Job):", "(Job, reconciled=False, reason='x'):"))
+    exempt = APP.replace("(Job):", "(Job, queue='mail', reconciled=False, reason='x'):")
+    (tmp_path / "well.py").write_text(exempt)
     create = "from sqlalchemy import create_engine as e; from tests.reconciler.shop import Base; "
     (tmp_path / "made.py").write_text(
         create + f"Base.metadata.create_all(e({sqlite_url!r}))\n" + APP
@@ -34,11 +35,13 @@ def test_the_command_prints_findings_and_ends_with_1_and_with_0_where_all_is_wel
     command = Command(tmp_path, DATABASE_URL=sqlite_url)
 
     made = command("lint", "made", "--json")
-    well, offline = command("lint", "well"), command("lint", "well", "--offline")
+    well = command("lint", "well")
+    offline = command("lint", "well", "--offline", QIK_QUEUES="mail default")
 
     assert made.returncode == 1, made.stderr
     assert [each["check"] for each in json.loads(made.stdout)["findings"]] == ["unreconciled"]
     assert well.returncode == 0, well.stderr
+    assert "serves mail (Alone)" in well.stdout
     assert offline.returncode == 0
     assert "nothing is found" in offline.stdout
 

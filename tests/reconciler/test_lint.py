@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy import Engine, create_engine, select
 
 from qik_core import Job, application, registry
 from qik_core.findings import Severity
-from reconciler import Backpressure, Freshness, Guard, Reconciler, Shards, derive
+from reconciler import Backpressure, Freshness, Guard, Quarantine, Reconciler, Shards, derive
 from reconciler import registry as reconcilers
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
@@ -36,7 +37,7 @@ def found(standings: Iterable[Standing] = ()) -> list[Finding]:
     """Return what lint finds in what this test has defined."""
     jobs = [each for each in application.jobs() if each.origin[0] in OWN]
     found = [each for each in reconcilers.everything() if each.origin[0] in OWN]
-    return lint(Seen(jobs, found, tuple(standings)))
+    return lint(Seen(jobs, found, tuple(standings), application.unserved({"default", "work"})))
 
 
 def checks(findings: Iterable[Finding], severity: Severity | None = None) -> set[Check]:
@@ -62,6 +63,11 @@ def needless_reason() -> None:
 
     class Items(Reconciler, every=60, jitter=30):
         pending = derive(Work, PENDING)
+
+
+def unserved() -> None:
+    class Work(Job, queue="Alone", reconciled=False, reason="it is not needed"):
+        def perform(self) -> None: ...
 
 
 def shared_keys() -> None:
@@ -158,6 +164,7 @@ def unguarded() -> None:
 PLANTED: dict[Check, Callable[[], None]] = {
     Check.UNRECONCILED: unreconciled,
     Check.NEEDLESS_REASON: needless_reason,
+    Check.UNSERVED: unserved,
     Check.SHARED_KEYS: shared_keys,
     Check.NEVER_RETRIED: never_retried,
     Check.RETRIES_OUTLAST: retries_outlast,
@@ -350,3 +357,40 @@ def test_a_driver_of_mariadb_is_looked_at_too() -> None:
     assert missing_timeouts("mariadb", raw) == ["read_timeout"]
     assert missing_timeouts("mariadb", SimpleNamespace(**{**vars(raw), "unix_socket": "/x"})) == []
     assert missing_timeouts("sqlite", object()) == []
+
+
+def test_default_retries_are_one_note_and_fewer_of_them_none() -> None:
+    def working(retry: int) -> None:
+        class Work(Job, unique_for=3600, retry=retry):
+            def perform(self, item_id: int) -> None: ...
+
+        class Items(Reconciler, every=60, jitter=30):
+            pending = derive(Work, PENDING)
+
+        class Others(Reconciler, every=60, jitter=30):
+            pending = derive(Work, PENDING)
+
+    working(25)
+    (seen,) = found()
+    working(5)
+
+    assert (seen.check, seen.subject) == (Check.QUARANTINE_FAR, "Work")
+    assert "It is unique for 1.0 h" in seen.what
+    assert found() == []
+
+
+def test_the_number_of_deaths_that_is_advised_ends_the_finding() -> None:
+    def working(quarantine: Quarantine) -> None:
+        class Work(Job, unique_for=timedelta(days=8), retry=20):
+            def perform(self, item_id: int) -> None: ...
+
+        class Items(Reconciler, every=60, jitter=30, quarantine=quarantine):
+            pending = derive(Work, PENDING)
+
+    working(Quarantine())
+    (seen,) = found()
+    advised = re.search(r"Quarantine\(after=(\d+)\)", seen.remedy)
+    assert advised is not None
+    working(Quarantine(after=int(advised[1])))
+
+    assert found() == []
