@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from qik_core import flags
 from qik_core.definition import Definition
 from qik_core.errors import DefinitionError
+from qik_core.switches import flag_of_class, flag_of_queue
 
 _lock = threading.Lock()
 _definitions: dict[str, Definition] = {}
@@ -17,7 +19,7 @@ def register(definition: Definition) -> None:
     """Make a definition known by its name and its aliases. Defining the same class again replaces it.
 
     Raises:
-        DefinitionError: another class has one of the names.
+        DefinitionError: another class has one of the names, or something else has its kill switch.
     """
     with _lock:
         for name in (definition.name, *definition.aliases):
@@ -27,6 +29,8 @@ def register(definition: Definition) -> None:
                     f"two jobs are called {name!r}: {_place(there)} and {_place(definition)}: "
                     "give one of them another name, as in class X(Job, name='Billing::X')"
                 )
+        flags.claim(flag_of_class(definition.name), f"the job {definition.name!r}")
+        flags.claim(flag_of_queue(definition.queue), f"the queue {definition.queue!r}")
         for name in [name for name, there in _definitions.items() if _again(there, definition)]:
             del _definitions[name]  # an alias that the new definition may not have any more
         for name in (definition.name, *definition.aliases):
@@ -55,7 +59,8 @@ def scope(*, empty: bool = False) -> Iterator[None]:
         if empty:
             _definitions.clear()
     try:
-        yield
+        with flags.scope(empty=empty):
+            yield
     finally:
         with _lock:
             _definitions.clear()
