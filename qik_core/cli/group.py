@@ -1,6 +1,6 @@
 """What the commands `qik` and `reconciler` are made of: a group that loads the one command that is wanted.
 
-Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached.
+Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached or used.
 """
 
 from __future__ import annotations
