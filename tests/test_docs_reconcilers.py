@@ -13,7 +13,9 @@ from reconciler.pending import Columns
 from reconciler.states import Hold
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "reconcilers.md").read_text()
-OWN_CODES = {report.TOLD, report.SHADOW, report.LATE, report.OVER_SHARE, report.INVALID}
+OWN_CODES = {
+    each for name, each in vars(report).items() if name.isupper() and isinstance(each, str)
+}
 SAID_ELSEWHERE = {"advanced"}  # of edges alone
 
 
