@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import click
@@ -14,7 +13,8 @@ from qik_core.errors import StoreUnavailable
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
 from reconciler.errors import SqlUnavailable
-from reconciler.status import Standing, doubt, time_to_whole
+from reconciler.status import Last, Standing, doubt, time_to_whole
+from reconciler.words import span
 
 _WIDE: Final = 250
 """Columns of what is read by programs: nothing is cut off."""
@@ -44,8 +44,7 @@ def status(database_url: str | None, redis_url: str | None, *, as_json: bool) ->
     else:
         _show(rows, epoch, [each for each in (sql.error, redis.error) if each])
     code = next((code_of(each) for each in (sql.error, redis.error) if each), 0)
-    sys.stdout.flush()
-    os._exit(code)  # whoever did not answer in time must not hold up the end
+    base.leave(code)
 
 
 def _show(rows: Sequence[Standing] | None, epoch: Any, errors: Sequence[Exception]) -> None:
@@ -54,8 +53,8 @@ def _show(rows: Sequence[Standing] | None, epoch: Any, errors: Sequence[Exceptio
     elif rows is not None:
         click.echo("no reconciler has ever run here: start `reconciler run`")
     for each in rows or ():
-        if each.last is not None and each.last.reason:
-            click.echo(f"{each.unit}: {each.last.outcome}: {each.last.reason}")
+        for remark in [] if each.last is None else _remarks(each.last):
+            click.echo(f"{each.unit}: {remark}")
     if rows:
         click.echo(_whole(rows, answers=epoch is not None))
     if epoch is not None:
@@ -64,11 +63,19 @@ def _show(rows: Sequence[Standing] | None, epoch: Any, errors: Sequence[Exceptio
         click.echo(f"reconciler: {error}", err=True)
 
 
+def _remarks(last: Last) -> Iterator[str]:
+    """Yield what there is to say of a pass beside its numbers."""
+    if last.reason:
+        yield f"{last.outcome}: {last.reason}"
+    if lost := last.details.get("drift"):
+        yield f"the last pass told rows whose job was lost: {_counts(lost)}"
+
+
 def _whole(rows: Sequence[Standing], *, answers: bool) -> str:
     """Return how long a loss of Redis would take to heal, or why nobody knows."""
     whole = time_to_whole(rows) if answers else None
     if whole is not None:
-        return f"if Redis lost its data now, every row would be told again within {_ago(whole)}"
+        return f"if Redis lost its data now, every row would be told again within {span(whole)}"
     why = doubt(rows) if answers else "Redis does not answer, so no row is told"
     return f"how soon every row would be told again if Redis lost its data is not known: {why}"
 
@@ -87,7 +94,9 @@ def _table(rows: Sequence[Standing]) -> None:
     for each in rows:
         table.add_row(*_cells(each))
     on_screen = sys.stdout.isatty()
-    Console(width=None if on_screen else _WIDE, soft_wrap=not on_screen).print(table)
+    width = None if on_screen else _WIDE
+    # A holder is host:pid:…, and `:100:` is a picture elsewhere.
+    Console(width=width, soft_wrap=not on_screen, markup=False, emoji=False).print(table)
 
 
 def _cells(each: Standing) -> tuple[str, ...]:
@@ -98,13 +107,15 @@ def _cells(each: Standing) -> tuple[str, ...]:
         each.job or "-",
         each.holder or "nobody",
         f"running, {outcome} before" if each.running_for is not None else outcome,
-        "-" if last is None else _ago(last.age),
+        "-" if last is None else span(last.age),
         "-" if last is None else f"{last.scanned:,}",
         *_measured({} if last is None else last.details),
-        "-"
-        if last is None
-        else " ".join(f"{code}:{count:,}" for code, count in sorted(last.codes.items())) or "-",
+        "-" if last is None else _counts(last.codes) or "-",
     )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return " ".join(f"{name}:{count:,}" for name, count in sorted(counts.items()))
 
 
 def _measured(details: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -112,14 +123,7 @@ def _measured(details: Mapping[str, Any]) -> tuple[str, str, str]:
     untold, whole = details.get("oldest_untold_age"), details.get("time_to_whole")
     held = details.get("waiting", 0) + details.get("quarantined", 0)
     return (
-        "-" if untold is None else _ago(untold),
+        "-" if untold is None else span(untold),
         f"{held:,}" if held else "-",
-        "-" if whole is None else _ago(whole),
+        "-" if whole is None else span(whole),
     )
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -127,7 +127,7 @@ def _show(states: Sequence[State], *, more: bool) -> None:
         table.add_row(*_cells(each))
     if states:
         width = None if sys.stdout.isatty() else _PAPER
-        Console(width=width, markup=False).print(table)
+        Console(width=width, markup=False, emoji=False).print(table)
     else:
         click.echo("no row is held back")
     if more:
