@@ -119,7 +119,7 @@ class Manager:
             stuck = [name for name, runner in self._runners.items() if runner.stuck()]
             if stuck:
                 log.error(
-                    "a pass hangs: this process ends to be replaced",
+                    "a pass hangs, or its thread has ended: this process ends to be replaced",
                     extra={"reconciler": ",".join(stuck)},
                 )
                 return False

@@ -180,9 +180,9 @@ class Pass:
     def _roll(self) -> None:
         self._step(ROLL_TIMEOUT)
         ended = self._tools.seam.roll(monotonic() + ROLL_TIMEOUT)
-        note = "jobs were deleted by hand, their locks are collected"
-        self._progress.notes.append(note if ended else f"{note.replace('are', 'are not yet')}")
-        log.warning(self._progress.notes[-1], extra={"reconciler": self.definition.unit})
+        note = f"jobs were deleted by hand, their locks are {'' if ended else 'not yet '}collected"
+        self._progress.notes.append(note)
+        log.warning(note, extra={"reconciler": self.definition.unit})
 
     def _page(self, pages: Pages[Made]) -> Page[Made] | None:
         """Return the next page; None when it was too slow and is to be tried again at half the size."""
@@ -323,14 +323,14 @@ class Pass:
             error=error,
         )
         self._step(_WRITE)
+        of = {"reconciler": self.definition.unit}
         try:
             if number is not None:
                 self._tools.ledger.end(report, self._epoch)
         except QikError as wrong:
-            log.warning(
-                "ledger not written",
-                extra={"reconciler": self.definition.name, "error": str(wrong)},
-            )
+            log.warning("ledger not written", extra={**of, "error": str(wrong)})
+        except Exception:  # a column that is gone: the thread of the next passes must outlive it
+            log.exception("ledger not written", extra=of)
         return report
 
     def _details(self, outcome: Outcome) -> dict[str, Any]:

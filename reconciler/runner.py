@@ -87,7 +87,9 @@ class Runner:
         return self._pass is not None
 
     def stuck(self) -> bool:
-        """Return whether a step of the pass under way takes much longer than it may."""
+        """Return whether a step of the pass under way takes much longer than it may, or the thread has ended unasked."""
+        if self._thread.ident is not None and not self._thread.is_alive() and not self._ending:
+            return True
         running = self._pass
         return running is not None and not self._aside and monotonic() > running.until + STUCK
 

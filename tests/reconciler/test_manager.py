@@ -22,6 +22,7 @@ from reconciler.tables import lease, passes
 from tests.faultproxy import FaultProxy
 from tests.reconciler.running import Running
 from tests.reconciler.shop import Item, change, fill, items
+from tests.servers import on
 from tests.waiting import eventually, never
 
 PENDING = select(Item.id).where(Item.state == "pending")
@@ -44,6 +45,7 @@ def start(engines: Engines, home: Engine, seam: Passes) -> Iterator[Start]:
         each.stop()
 
 
+@on("sqlite")
 def test_a_pass_runs_at_once_and_then_every_so_often(home: Engine, start: Start) -> None:
     fill(home, range(1, 11))
     running = start(items(PENDING, every=0.2))
@@ -52,6 +54,7 @@ def test_a_pass_runs_at_once_and_then_every_so_often(home: Engine, start: Start)
     assert running.reports[0].codes == {"enqueued": 10}
 
 
+@on("postgres")
 def test_new_rows_are_told_by_the_next_pass(home: Engine, start: Start, raw: Any) -> None:
     start(items(PENDING, every=0.2))
     eventually(lambda: raw.exists("qik:epoch"))
@@ -60,6 +63,7 @@ def test_new_rows_are_told_by_the_next_pass(home: Engine, start: Start, raw: Any
     eventually(lambda: raw.llen("queue:work") == 1)
 
 
+@on("mariadb")
 def test_after_a_flush_idle_reconcilers_run_within_two_seconds(
     home: Engine, start: Start, raw: Any
 ) -> None:
@@ -72,6 +76,7 @@ def test_after_a_flush_idle_reconcilers_run_within_two_seconds(
     eventually(lambda: raw.llen("queue:work") == 100, 2.0)
 
 
+@on("postgres")
 def test_a_pass_under_way_at_a_flush_begins_again_from_the_bottom(
     home: Engine, start: Start, seam: Passes, raw: Any
 ) -> None:
@@ -92,6 +97,7 @@ def test_a_pass_under_way_at_a_flush_begins_again_from_the_bottom(
     assert raw.llen("queue:work") == 50
 
 
+@on("mariadb")
 def test_one_broken_reconciler_does_not_stop_the_others(home: Engine, start: Start) -> None:
     fill(home, range(1, 11))
     good = items(PENDING, every=0.2)
@@ -103,6 +109,7 @@ def test_one_broken_reconciler_does_not_stop_the_others(home: Engine, start: Sta
     assert set(running.ended("Broken")) == {Outcome.FAILED}
 
 
+@on("postgres")
 def test_one_hanging_reconciler_does_not_hold_up_the_others(
     home: Engine, start: Start, seam: Passes
 ) -> None:
@@ -124,6 +131,7 @@ def test_one_hanging_reconciler_does_not_hold_up_the_others(
     gate.set()
 
 
+@on("sqlite")
 def test_a_failed_pass_is_tried_again_soon(
     home: Engine, start: Start, redis_server: Embedded, raw: Any
 ) -> None:
@@ -181,6 +189,7 @@ def test_a_pass_under_way_ends_as_deposed_when_the_process_stops(
     assert running.ended() == [Outcome.DEPOSED]
 
 
+@on("mariadb")
 def test_a_process_whose_pass_hangs_ends_to_be_replaced(
     home: Engine, start: Start, seam: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +206,22 @@ def test_a_process_whose_pass_hangs_ends_to_be_replaced(
     running = start(items(PENDING, every=3600), seam_=Hanging(seam._store))
     running.thread.join(20.0)
     gate.set()
+
+    assert running.well is False
+
+
+@on("postgres")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_process_in_which_the_thread_of_a_reconciler_has_ended_ends_to_be_replaced(
+    home: Engine, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr(runner, "say", fail)
+
+    running = start(items(PENDING, every=3600))
+    running.thread.join(20.0)
 
     assert running.well is False
 
@@ -220,6 +245,7 @@ def test_a_database_without_our_tables_is_said_at_the_start(engines: Engines, se
         manager.run()
 
 
+@on("sqlite")
 def test_a_row_that_is_done_is_not_told_again(home: Engine, start: Start, raw: Any) -> None:
     fill(home, [1, 2])
     change(home, 1, state="done")

@@ -300,3 +300,15 @@ def test_a_grouped_query_can_be_reconciled(home: Engine, tools: Tools) -> None:
         )
 
     assert run(Orgs.definition, tools).codes == {"enqueued": 2}
+
+
+def test_a_ledger_that_cannot_take_the_end_of_a_pass_is_a_failed_pass_and_no_more(
+    home: Engine, tools: Tools
+) -> None:
+    with home.begin() as connection:
+        connection.execute(text("ALTER TABLE reconciler_pass DROP COLUMN pages"))
+
+    report = run(items(PENDING), tools)
+
+    assert report.outcome is Outcome.FAILED
+    assert "pages" in report.reason
