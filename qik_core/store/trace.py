@@ -76,6 +76,11 @@ class Spot:
     """How it failed last."""
     failures: int = 0
 
+    @property
+    def is_suspect(self) -> bool:
+        """It is among the suspects of its queue: a process died while it ran, so it runs alone."""
+        return self.key == keys.suspect(self.queue).decode()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
