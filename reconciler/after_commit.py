@@ -92,7 +92,7 @@ def take(session: object) -> Pushes:
 
 def is_reconciled(job: str) -> bool:
     """Whether a reconciler of the imported modules will tell this job's rows again."""
-    return any(each.facts.name == job for each in registry.everything())
+    return bool(registry.telling(job))
 
 
 def session_of(given: object) -> Session:

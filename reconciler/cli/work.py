@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 from typing import Final, NoReturn
@@ -75,9 +74,7 @@ def run(
     )
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: manager.stop())
-    well = manager.run()
-    sys.stderr.flush()
-    os._exit(0 if well else FINDING)  # a thread that hangs in a driver must not hold up the end
+    base.leave(0 if manager.run() else FINDING)
 
 
 @click.command(name="pass")
