@@ -11,7 +11,7 @@ SHARD =
 in_shard = -n $(WORKERS) --dist worksteal --durations=10 --durations-min=1 --shard '$(SHARD)'
 given = $(if $(filter command line,$(origin $(1))),$(2) '$($(1))')
 
-.PHONY: help setup demo test test-all check fmt bench lock clean
+.PHONY: help setup demo drill test test-all check fmt bench lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | while IFS='	' read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
@@ -22,6 +22,12 @@ setup: ## make .venv from requirements/dev.lock, once (uv if present, else venv 
 demo: setup ## index real files while Redis is emptied and a worker is killed (ROWS= SEED= SABOTAGE= DATABASE_URL= REDIS_URL=)
 	@unset REDIS_URL DATABASE_URL; exec $(python) -m examples.indexer demo \
 	  $(call given,ROWS,--rows) $(call given,SEED,--seed) $(call given,SABOTAGE,--sabotage) \
+	  $(call given,DATABASE_URL,--database-url) $(call given,REDIS_URL,--redis-url)
+
+drill: setup ## break Redis in every way under load, on a private PostgreSQL and Redis, and prove 0 lost (FAULTS= SECONDS= ROWS= REPORT= DATABASE_URL= REDIS_URL=)
+	@sh scripts/provision
+	@unset REDIS_URL DATABASE_URL; exec $(python) -m tests.drill \
+	  $(call given,FAULTS,--faults) $(call given,SECONDS,--seconds) $(call given,ROWS,--rows) $(call given,REPORT,--report) \
 	  $(call given,DATABASE_URL,--database-url) $(call given,REDIS_URL,--redis-url)
 
 test: setup ## run the tests (ARGS= for pytest, WORKERS=0 for one at a time; CI=true or PROVISION=1, as root, installs Debian's servers first)

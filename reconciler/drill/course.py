@@ -1,0 +1,211 @@
+"""The course of a drill: under load, one fault after the other, each when the one before has healed; then until all is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Event
+from time import monotonic
+from typing import Final, Protocol
+
+from qik_core.drilling import Place
+from reconciler.drill.errors import NoMoment
+from reconciler.drill.evidence import Fault, Left, Sample
+from reconciler.drill.kinds import TITLES, Kind
+from reconciler.drill.processes import Process
+from reconciler.drill.strikes import Sight, Stage, Struck, strike
+
+_EVERY: Final = 0.1
+"""Seconds between two looks."""
+MOMENT: Final = 30.0
+"""Seconds that a fault may wait for its moment."""
+HEAL: Final = 60.0
+"""Seconds that a fault may take to heal; then the next one comes, and the verdict says so."""
+STUCK: Final = 30.0
+"""Seconds without any progress after which the drill ends."""
+_CALM: Final = 1.0
+"""Seconds between the healing of a fault and the next one."""
+_WAITING: Final = (Place.QUEUED, Place.SCHEDULED, Place.RETRYING, Place.HELD)
+
+
+class Show(Protocol):
+    """Somewhere to show a drill while it runs."""
+
+    def show(self, sample: Sample, healing: str) -> None:
+        """Show how things stand, and which fault is healing; empty for none."""
+
+    def say(self, text: str) -> None:
+        """Say what has happened."""
+
+
+@dataclass(slots=True)
+class Healing:
+    """A fault that has happened, and what is known of its end."""
+
+    fault: Fault
+    hit: frozenset[str]
+    by_run: bool
+    healed: dict[str, float] = field(default_factory=dict)
+    """Which rows have healed, and when."""
+
+    @classmethod
+    def of(cls, kind: Kind, struck: Struck) -> Healing:
+        """Return a fault that has just happened."""
+        count = len(struck.hit)
+        fault = Fault(kind, struck.at, struck.over, count, struck.running, note=struck.note)
+        return cls(fault, struck.hit, struck.by_run)
+
+    def look(self, seen: Sight, started: Mapping[str, float]) -> bool:
+        """Take in what is seen now; return whether everything has just healed. `started`: when each row ran again."""
+        if self.fault.healed is not None:
+            return False
+        for key in self.hit - self.healed.keys():
+            if self.by_run and key in started:
+                self.healed[key] = started[key]
+            elif key not in seen.pending or (not self.by_run and key in seen.told):
+                self.healed[key] = seen.at
+        moments = self.healed.values()
+        first = min(moments, default=None)
+        whole = max(moments, default=seen.at) if len(self.healed) == len(self.hit) else None
+        self.fault = replace(self.fault, first=first, healed=whole)
+        return whole is not None
+
+
+class Course:
+    """One drill: what was seen, and what was done. Not for two threads at once."""
+
+    def __init__(self, began: float, processes: Sequence[Process], show: Show) -> None:
+        self._began = began
+        self._processes = processes
+        self._show = show
+        self._pause = Event()
+        self.stage: Stage
+        """What faults act upon: it looks through this course, so it comes second."""
+        self.samples: list[Sample] = []
+        self.healings: list[Healing] = []
+        self.missed: list[Fault] = []
+        self._met: set[str] = set()
+        self._moved: tuple[object, float] = (None, 0.0)
+
+    # --- what faults see -------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the seconds since the drill began."""
+        return monotonic() - self._began
+
+    def look(self) -> Sight:
+        """Look at Redis, the database and the notes of runs, and take it in."""
+        stage = self.stage
+        stage.runs.look()
+        pending = stage.rows.pending()
+        census = stage.scratch.census()
+        alive = {key.decode() for key in census.alive} & pending.keys()
+        told = stage.rows.told(sorted(alive)) if alive else set()
+        seen = Sight(self.now(), census, pending, frozenset(told))
+        self._take(seen)
+        return seen
+
+    def wait(self, condition: Callable[[Sight], bool], seconds: float | None = None) -> bool:
+        """Look until a condition holds; False if it did not in time."""
+        until = self.now() + (MOMENT if seconds is None else seconds)
+        while not condition(self.look()):
+            if self.now() > until:
+                return False
+            self._check()
+            self._pause.wait(_EVERY)
+        return True
+
+    # --- the drill -------------------------------------------------------------------------------
+
+    def run(self, kinds: Sequence[Kind], seconds: float) -> None:
+        """Do these faults, for so long at least; processes run and rows come meanwhile.
+
+        Raises:
+            ProcessFailed: a process ended by itself.
+        """
+        for kind in kinds:
+            self.wait(lambda _: False, _CALM)
+            self._strike(kind)
+            self.wait(lambda _: self._is_healed, HEAL)
+        self.wait(lambda _: False, max(0.0, seconds - self.now()))
+
+    def drain(self, done: Callable[[Sight], bool]) -> Sight:
+        """Look until all is done or nothing moves any more; returns what is seen then."""
+        self._moved = (None, self.now())
+        while True:
+            seen = self.look()
+            if (done(seen) and self._is_healed) or self._stuck(seen):
+                return seen
+            self._check()
+            self._pause.wait(_EVERY)
+
+    def faults(self) -> tuple[Fault, ...]:
+        """Return all faults, in the order of their moments."""
+        found = [*(healing.fault for healing in self.healings), *self.missed]
+        return tuple(sorted(found, key=lambda fault: fault.at))
+
+    def left(self, seen: Sight) -> Left:
+        """Return what is there at the end."""
+        census, rows = seen.census, self.stage.rows
+        back = rows.held_back() & seen.pending.keys()
+        bare = seen.pending.keys() - {key.decode() for key in census.alive} - back
+        told = seen.pending.keys() - bare - back
+        return Left(
+            {str(place): census.count(place) for place in Place},
+            self.stage.scratch.locks(),
+            tuple(sorted(seen.pending[key] for key in bare)),
+            tuple(sorted(seen.pending[key] for key in told)),
+            len(back),
+        )
+
+    # --- how -------------------------------------------------------------------------------------
+
+    @property
+    def _is_healed(self) -> bool:
+        return all(healing.fault.healed is not None for healing in self.healings)
+
+    def _strike(self, kind: Kind) -> None:
+        try:
+            struck = strike(kind, self.stage)
+        except NoMoment as error:
+            at = self.now()
+            self.missed.append(Fault(kind, at, at, 0, 0, missed=str(error)))
+            self._show.say(f"{at:6.1f} s  not done: {TITLES[kind]}: {error}")
+            return
+        self.healings.append(Healing.of(kind, struck))
+        self._show.say(
+            f"{struck.at:6.1f} s  FAULT: {TITLES[kind]}; {len(struck.hit)} rows hit, {struck.running} running"
+        )
+
+    def _take(self, seen: Sight) -> None:
+        """Draw what is seen, and look whether faults have healed."""
+        self._met |= seen.pending.keys() | self.stage.runs.ended_well()
+        sample = Sample(
+            seen.at,
+            len(seen.pending),
+            seen.census.count(*_WAITING),
+            seen.census.count(Place.RUNNING),
+            len(self._met - seen.pending.keys()),
+            seen.census.count(Place.QUEUED),
+        )
+        self.samples.append(sample)
+        for healing in self.healings:
+            started = self.stage.runs.started_since(healing.fault.at) if healing.by_run else {}
+            if healing.look(seen, started):
+                took = healing.fault.took or 0.0
+                self._show.say(
+                    f"{seen.at:6.1f} s  healed: {healing.fault.title}, after {took:.1f} s"
+                )
+        under_way = [each for each in self.healings if each.fault.healed is None]
+        said = "; ".join(f"{len(each.healed)}/{len(each.hit)} healed" for each in under_way)
+        self._show.show(sample, said)
+
+    def _stuck(self, seen: Sight) -> bool:
+        moved = (len(seen.pending), seen.census.count(), len(self._met), len(self.stage.runs.all()))
+        if moved != self._moved[0]:
+            self._moved = (moved, seen.at)
+        return seen.at - self._moved[1] > STUCK
+
+    def _check(self) -> None:
+        for process in self._processes:
+            process.check()
