@@ -118,7 +118,7 @@ def test_a_startup_function_that_raises_ends_the_worker_with_its_reason(shop: Sh
     environment = {**shop.environment, "QIK_LOG_FORMAT": "plain"}
     shop.environment = environment
 
-    worker = shop.spawn()
+    worker = shop.spawn("-p", "5")  # a parent gives up after five failures
 
     assert worker.wait(20) == 1
     assert "a function for the event startup raised ValueError: no database" in shop.log()

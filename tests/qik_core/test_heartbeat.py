@@ -308,20 +308,24 @@ def test_a_deleted_list_of_the_living_convicts_nobody(rig: Rig, jobs: Jobs, star
     assert jobs.runs[1] == 1
 
 
+GARBAGE: dict[str, Callable[..., object]] = {
+    "names": lambda raw: raw.zadd("qik:alive", {b"\xff\xfe": 1.0, "": 2.0, "<script>": 4e9}),
+    "hash": lambda raw: raw.hset("qik:working:\xff:a:b:c:d", "9.9", "garbage"),
+    "type": lambda raw: raw.set("qik:working:host:1:odd", "no hash"),
+    "nobody": lambda raw: raw.hset("qik:recovering:", "1.1", "x"),
+}
+
+
 @pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda raw: raw.zadd("qik:alive", {b"\xff\xfe": 1.0, "": 2.0, "<script>": 4e9}),
-        lambda raw: raw.hset("qik:working:\xff:a:b:c:d", "9.9", "garbage"),
-        lambda raw: raw.set("qik:working:host:1:odd", "no hash"),
-        lambda raw: raw.hset("qik:recovering:", "1.1", "x"),
-    ],
-    ids=["names", "hash", "type", "nobody"],
+    "kinds",
+    [tuple(GARBAGE), *(pytest.param((kind,), marks=pytest.mark.slow) for kind in GARBAGE)],
+    ids=" ".join,
 )
 def test_garbage_among_the_processes_hides_no_lost_one(
-    rig: Rig, jobs: Jobs, start: Start, spoil: Callable[..., object]
+    rig: Rig, jobs: Jobs, start: Start, kinds: tuple[str, ...]
 ) -> None:
-    spoil(rig.raw)
+    for kind in kinds:
+        GARBAGE[kind](rig.raw)
     lost = rig.worker("host:9:lost")
     rig.edge(1)
     lost.fetch()

@@ -54,13 +54,15 @@ def mypy(path: Path) -> dict[int, str]:
     return errors
 
 
-def pyright(path: Path, folder: Path) -> dict[int, str]:
-    """Line number → message of the first error on it."""
+@pytest.fixture(scope="module")
+def pyright(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[int, str]]:
+    """File → line number → message of the first error on it, by one run over all files."""
+    folder, paths = tmp_path_factory.mktemp("pyright"), [*GOOD, *PLANTED]
     project = folder / "pyrightconfig.json"
     project.write_text(
         json.dumps(
             {
-                "include": [os.path.relpath(path, folder)],
+                "include": [os.path.relpath(path, folder) for path in paths],
                 "extraPaths": [str(ROOT)],
                 "typeCheckingMode": "strict",
                 "pythonVersion": "3.11",
@@ -69,26 +71,23 @@ def pyright(path: Path, folder: Path) -> dict[int, str]:
             }
         )
     )
-    command = [
-        sys.executable,
-        "-m",
-        "pyright",
-        "--pythonpath",
-        sys.executable,
-        "--outputjson",
-        "-p",
-        str(project),
-    ]
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=170
+        [*command, "--outputjson", "-p", str(project)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
     )
     report = json.loads(done.stdout[done.stdout.index("{") :])
-    assert report["summary"]["filesAnalyzed"] == 1, done.stdout
-    errors: dict[int, str] = {}
+    assert report["summary"]["filesAnalyzed"] == len(paths), done.stdout
+    errors: dict[Path, dict[int, str]] = {path: {} for path in paths}
     for each in report["generalDiagnostics"]:
         if each["severity"] == "error":
-            assert Path(each["file"]) == path, each
-            errors.setdefault(each["range"]["start"]["line"] + 1, each["message"])
+            errors[Path(each["file"])].setdefault(
+                each["range"]["start"]["line"] + 1, each["message"]
+            )
     return errors
 
 
@@ -110,13 +109,15 @@ def test_mypy_rejects_exactly_the_planted_lines(planted: Path) -> None:
 
 
 @pytest.mark.parametrize("good", GOOD, ids=lambda path: path.stem)
-def test_pyright_accepts_what_users_write(good: Path, tmp_path: Path) -> None:
-    assert pyright(good, tmp_path) == {}
+def test_pyright_accepts_what_users_write(good: Path, pyright: dict[Path, dict[int, str]]) -> None:
+    assert pyright[good] == {}
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda path: path.stem)
-def test_pyright_rejects_exactly_the_planted_lines(planted: Path, tmp_path: Path) -> None:
-    assert sorted(pyright(planted, tmp_path)) == sorted(planted_lines(planted))
+def test_pyright_rejects_exactly_the_planted_lines(
+    planted: Path, pyright: dict[Path, dict[int, str]]
+) -> None:
+    assert sorted(pyright[planted]) == sorted(planted_lines(planted))
 
 
 def test_what_users_write_can_be_imported() -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import func, insert, select, update
 
 from qik_core import Job, registry
 from reconciler import migrate, tables
+from tests import forks
 from tests.acceptance.scenarios import stage
 from tests.acceptance.scenarios.stage import Base, Effect, Item
 from tests.integration.shop import LEASE, Shop
@@ -182,18 +183,15 @@ class World(Shop):
         self, *words: str, check: bool = True, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `reconciler …` to its end."""
-        return self._run([sys.executable, "-m", "reconciler.cli", *words], check, environment)
+        env = {**self.environment, **environment}
+        done = forks.run(forks.RECONCILER, words, cwd=self.folder, env=env, timeout=120)
+        assert not check or done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return done
 
     def python(self, code: str, **environment: str) -> str:
-        """Run code beside the application, as the application itself would."""
-        done = self._run([sys.executable, "-c", f"from shop import *\n{code}"], True, environment)
-        return done.stdout
-
-    def _run(
-        self, command: Sequence[str], check: bool, environment: Mapping[str, str]
-    ) -> subprocess.CompletedProcess[str]:
+        """Start Python and run code beside the application, as the application itself would."""
         done = subprocess.run(
-            command,
+            [sys.executable, "-c", f"from shop import *\n{code}"],
             env={**self.environment, **environment},
             cwd=self.folder,
             capture_output=True,
@@ -201,8 +199,8 @@ class World(Shop):
             timeout=120,
             check=False,
         )
-        assert not check or done.returncode == 0, f"{done.stdout}{done.stderr}"
-        return done
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return done.stdout
 
     def stop_work(self) -> None:
         """End the workers as an operator does."""
