@@ -59,7 +59,7 @@ class TypedReport(Job, unique_for=timedelta(hours=1)):
 
 
 @job(unique_for=timedelta(hours=1))
-def typed_sum(day: int) -> None: ...
+def typed_total(day: int) -> None: ...
 
 
 def busy() -> str | None:
@@ -125,7 +125,7 @@ class TypedDaily(
 
 
 class TypedSums(Occurrences, schedule="0 * * * *"):
-    done = derive(typed_sum, select(Report.day))
+    done = derive(typed_total, select(Report.day))
 
 
 assert_type(TypedReminders.pending, Pending[int])
