@@ -30,6 +30,7 @@ from qik_core.worker import Site, Worker, start
 log: Final = logging.getLogger("qik_core.worker")
 _STOP: Final = (signal.SIGTERM, signal.SIGINT)
 _TURN: Final = 0.001  # the courier gets the GIL after 1 ms of jobs, so that the next ones are on their way in time
+_HANGS: Final = 10.0  # seconds of one turn of the courier after which it hangs, and no less than the lease: each call has 2 s
 _FAREWELL: Final = 1.5  # seconds that functions for the exit may take; the parent gives 3 s
 
 
@@ -102,7 +103,8 @@ class Child:
     def live(self) -> None:
         """Work until told to stop."""
         sys.setswitchinterval(_TURN)
-        start(Ticker(self._shared, min(0.2, self._settings.heartbeat / 4)).run, "ticker")
+        every = min(0.2, self._settings.heartbeat / 4)
+        start(Ticker(self._shared, every, self._works).run, "ticker")
         self._install_signals()
         start(self._watch_parent, "life")
         self._worker.prepare()
@@ -114,6 +116,12 @@ class Child:
         self._shared.state = State.STOPPING
         beginning.join(_FAREWELL)
         self._finish(time.monotonic() + self._settings.shutdown)
+
+    def _works(self) -> bool:
+        """Whether the courier turns: a process whose courier hangs would run nothing, and look alive."""
+        courier = self._worker.courier
+        hangs = time.monotonic() - courier.turned_at > max(_HANGS, self._settings.lease)
+        return not hangs or not courier.turned_at or courier.closed.is_set()
 
     def _begin(self) -> None:
         """Wait for Redis in a thread of its own: signals are obeyed meanwhile."""

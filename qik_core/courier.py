@@ -68,6 +68,8 @@ class Courier:
         self._closing = threading.Event()
         self.closed = threading.Event()
         self._trouble = 0
+        self.turned_at = 0.0
+        """When the last turn of this thread began, in monotonic seconds; 0 before the first."""
         self.on_damage: Callable[[Damaged], None] = lambda _: None
         self.fell_silent: Callable[[], bool] = lambda: False
         """Whether the last acknowledged beat is so old that others may have taken over; set by the heartbeat."""
@@ -126,6 +128,7 @@ class Courier:
     def run(self) -> None:
         """Exchange until closed. Survives everything that Redis can do."""
         while not self.closed.is_set():
+            self.turned_at = time.monotonic()
             try:
                 self._step()
                 self._trouble = 0

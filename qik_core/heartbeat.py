@@ -31,16 +31,20 @@ log: Final = logging.getLogger("qik_core.worker")
 
 
 class Ticker:
-    """Ticks into the shared memory: the parent kills a child whose ticks have stopped."""
+    """Ticks into the shared memory: the parent ends a child whose ticks have stopped."""
 
-    def __init__(self, shared: Shared, every: float) -> None:
+    def __init__(
+        self, shared: Shared, every: float, works: Callable[[], bool] = lambda: True
+    ) -> None:
         self._shared = shared
         self._every = every
+        self._works = works
 
     def run(self) -> None:
-        """Tick for as long as the process lives."""
+        """Tick for as long as the process lives and `works`."""
         while True:
-            self._shared.tick(clock())
+            if self._works():
+                self._shared.tick(clock())
             time.sleep(self._every)
 
 

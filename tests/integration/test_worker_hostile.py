@@ -18,7 +18,8 @@ from tests.waiting import eventually
 APP = (
     NOTES
     + """
-import asyncio, signal, socket, sys, threading
+import asyncio, gc, signal, socket, sys, threading
+from qik_core.courier import Courier
 
 class OwnBase(BaseException):
     pass
@@ -77,6 +78,12 @@ def changes_folder():
 
 def closes_files():
     os.closerange(0, 1000)
+
+def hangs_the_courier():
+    if not (HERE / "hung").exists():
+        (HERE / "hung").touch()
+        (courier,) = [each for each in gc.get_objects() if type(each) is Courier]
+        courier._step = lambda: time.sleep(600)
 
 def sets_a_default_timeout():
     socket.setdefaulttimeout(0.001)
@@ -184,13 +191,28 @@ def test_a_process_whose_files_a_job_has_closed_is_replaced_and_nothing_is_lost(
 
     # What its threads note may go into any file by now, so only Redis can say what became of the jobs. One that failed
     # for want of its files is tried again after 15 to 25 s. The job itself is settled, or dead after three deaths.
-    eventually(lambda: child not in shop.children(worker), 20)
+    eventually(lambda: child not in shop.children(worker), 40)
     eventually(drained(raw, dead=1), 60)
     assert int(raw.get("stat:processed") or 0) >= 101
     buried = [json.loads(each) for each in raw.zrange("dead", 0, -1)]
     assert {(each["class"], each["error_class"]) for each in buried} <= {
         ("Misbehaves", "qik_core.errors.PoisonousJob")
     }
+
+
+@pytest.mark.slow
+def test_a_process_that_looks_alive_while_its_courier_hangs_is_replaced(
+    shop: Shop, raw: Any
+) -> None:
+    worker = shop.work("-c", "2")
+    (child,) = shop.children(worker)
+    run(shop, "import shop; shop.Misbehaves.perform_async('hangs_the_courier')")
+    shop.push("Plain", *range(1, 11))
+
+    eventually(lambda: child not in shop.children(worker), 40)
+    eventually(drained(raw), 40)
+    assert "gave no sign" in shop.log()
+    assert shop.runs("end")[10] == 1
 
 
 def test_busy_threads_and_a_long_queue_keep_no_beat_from_coming(shop: Shop, raw: Any) -> None:

@@ -257,6 +257,21 @@ def test_ticks_go_on_by_themselves() -> None:
     eventually(lambda: first < shared.last_tick() <= clock())
 
 
+def test_ticks_stop_where_the_process_works_no_more() -> None:
+    shared, asked = Shared.create(1), [True, False, False, True]
+    ticks: list[float] = []
+
+    def works() -> bool:
+        ticks.append(shared.last_tick())
+        return asked.pop(0)
+
+    with pytest.raises(IndexError):
+        Ticker(shared, 0.01, works).run()
+
+    before, first, second, third, last = ticks
+    assert before < first == second == third < last
+
+
 # --- lost hosts ----------------------------------------------------------------
 
 
