@@ -115,7 +115,7 @@ def _run(
         asked=order.kinds,
         samples=tuple(course.samples),
         faults=course.faults(),
-        runs=runs.all(),
+        runs=tuple(replace(run, key=course.names.get(run.key, run.key)) for run in runs.all()),
         cuts=tuple(course.stage.cuts),
         left=replace(left, exits=exits),
         edges=replace(

@@ -84,6 +84,8 @@ class Course:
         self.samples: list[Sample] = []
         self.healings: list[Healing] = []
         self.missed: list[Fault] = []
+        self.names: dict[str, str] = {}
+        """What to call the rows that were seen pending, by the keys of their jobs."""
         self._met: set[str] = set()
         self._moved: tuple[object, float] = (None, 0.0)
 
@@ -179,6 +181,7 @@ class Course:
 
     def _take(self, seen: Sight) -> None:
         """Draw what is seen, and look whether faults have healed."""
+        self.names |= seen.pending
         self._met |= seen.pending.keys() | self.stage.runs.ended_well()
         sample = Sample(
             seen.at,

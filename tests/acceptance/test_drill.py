@@ -1,0 +1,140 @@
+"""`reconciler drill`, as an operator types it: it proves that nothing is lost, and it notices what is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.drill.kinds import Kind
+
+ROOT = Path(__file__).parents[2]
+
+
+class Drill:
+    """A folder in which drills are run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(self, *words: str, seconds: float = 2, rows: int = 40) -> int:
+        """Run `reconciler drill` and return its exit code; what it said is in `said`."""
+        options = [
+            "--seconds",
+            str(seconds),
+            "--rows",
+            str(rows),
+            "--report",
+            str(self.folder / "r"),
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "reconciler.cli", "drill", *options, *words],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        self.said = done.stdout + done.stderr
+        self.json = done.stdout
+        return done.returncode
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Return report.json."""
+        assert (self.folder / "r" / "report.json").exists(), self.said
+        told: dict[str, Any] = json.loads((self.folder / "r" / "report.json").read_text())
+        return told
+
+    def plant(self, code: str) -> None:
+        """Have every Python of the drill run this code when it starts."""
+        planted = self.folder / "planted"
+        planted.mkdir()
+        (planted / "sitecustomize.py").write_text(code)
+        self.environment["PYTHONPATH"] = f"{planted}{os.pathsep}{ROOT}"
+
+
+@pytest.fixture
+def drill(tmp_path: Path) -> Drill:
+    return Drill(tmp_path)
+
+
+def check(report: dict[str, Any], kinds: Sequence[Kind]) -> None:
+    """Hold that these faults were done, and that nothing was off."""
+    off = [finding for finding in report["findings"] if not finding["good"]]
+    assert off == []
+    assert report["sound"] is True
+    assert (report["lost"], report["doubled"], report["overlaps"]) == (0, 0, 0)
+    assert {fault["kind"] for fault in report["faults"]} == set(kinds)
+    assert all(fault["hit"] and fault["took"] is not None for fault in report["faults"])
+
+
+def test_a_drill_heals_and_leaves_a_page_and_a_report(drill: Drill) -> None:
+    assert drill.run("--faults", "running,locks") == 0, drill.said
+
+    assert "0 lost, 0 doubled, 0 overlaps; nothing is off" in drill.said
+    assert "FAULT: unique locks deleted, their jobs left" in drill.said
+    check(drill.report, [Kind.RUNNING, Kind.LOCKS])
+    assert (drill.folder / "r" / "report.html").read_text().count('class="mark"') == 2
+    assert (drill.folder / "r" / "logs" / "worker-1.log").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("where", ["sqlite", "postgres", "mariadb"])
+def test_every_fault_heals_on_every_database(
+    drill: Drill, where: str, request: pytest.FixtureRequest
+) -> None:
+    words = []
+    if where != "sqlite":
+        words = ["--database-url", str(request.getfixturevalue(f"{where}_url"))]
+
+    assert drill.run(*words, "--json", seconds=30, rows=800) == 0, drill.said
+
+    check(drill.report, list(Kind))
+    assert json.loads(drill.json) == drill.report
+
+
+NO_GUARD = """
+import sys
+if "guard.py" not in sys.argv[0]:
+    try:
+        from reconciler.drill import service
+        service.guard = lambda row_id: service.Row.id == row_id
+    except ImportError:
+        pass
+"""
+NO_LOCKS = """
+import sys
+if "guard.py" not in sys.argv[0]:
+    from qik_core.store.worker import WorkerStore
+    hold = WorkerStore.hold
+    WorkerStore.hold = lambda store, link, held, *, mark="", **rest: hold(store, link, (), mark=mark, **rest)
+"""
+
+
+@pytest.mark.slow
+def test_a_guard_that_does_not_hold_is_noticed(drill: Drill) -> None:
+    drill.plant(NO_GUARD)
+
+    assert drill.run("--faults", "freeze") == 1, drill.said
+
+    assert drill.report["doubled"] > 0
+    assert "OFF  doubled" in drill.said
+
+
+@pytest.mark.slow
+def test_locks_that_are_not_asserted_after_a_loss_are_noticed(drill: Drill) -> None:
+    drill.plant(NO_LOCKS)
+
+    assert drill.run("--faults", "running") == 1, drill.said
+
+    assert drill.report["overlaps"] > 0, drill.said
