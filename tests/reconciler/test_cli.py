@@ -27,7 +27,7 @@ from tests.reconciler.shop import Item
 class Work(Job, queue="work", unique_for=3600):
     def perform(self, item_id: int) -> None: ...
 
-class Items(Reconciler, every=timedelta(minutes=1)):
+class Items(Reconciler, every=timedelta(minutes=1), edges=True):
     pending = derive(Work, select(Item.id).where(Item.state == "pending"))
 """
 NOWHERE = "postgresql+psycopg://127.0.0.1:1/x"
@@ -188,9 +188,10 @@ def test_a_pass_that_fails_is_a_finding(command: Command, home: Engine) -> None:
 
 def test_status_shows_every_reconciler(command: Command, home: Engine) -> None:
     empty = command("status")
+    fill(home, [1])
     command("pass", "Items")
     unheld, unknown = command("status"), json.loads(command("status", "--json").stdout)
-    leases = Leases(home, ["Items"], 60.0, holder="me")
+    leases = Leases(home, ["Items"], 60.0, holder="host:100:cafe")  # `:100:` is a picture elsewhere
     leases.register()
     leases.renew()
     full, data = command("status"), json.loads(command("status", "--json").stdout)
@@ -200,6 +201,8 @@ def test_status_shows_every_reconciler(command: Command, home: Engine) -> None:
     assert unknown["time_to_whole"] is None
     assert "Items" in full.stdout
     assert "completed" in full.stdout
+    assert "host:100:cafe" in full.stdout
+    assert "Items: the last pass told rows whose job was lost: untold:1" in full.stdout
     assert re.search(r"every row would be told again within 1\.\d s", full.stdout)
     assert data["redis"] == data["sql"] == "ok"
     assert data["reconcilers"][0]["last"]["outcome"] == "completed"
