@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from qik_core.switches import OnUnknown
 from reconciler.cron import Crontab, Slots, crontab
 from reconciler.errors import Rule, broken
 from reconciler.guards import check_guard
@@ -66,6 +67,7 @@ class Definition:
     expect_progress: bool
     edges: bool
     shadow: bool
+    on_unknown: OnUnknown
     origin: tuple[str, str]
     """File and qualified name, to tell a clash of names from a reload."""
     shard: str = ""
@@ -297,6 +299,7 @@ def _values(owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
         "expect_progress": _switch(owner, given, "expect_progress", default=True),
         "edges": _switch(owner, given, "edges", default=False),
         "shadow": _switch(owner, given, "shadow", default=False),
+        "on_unknown": _on_unknown(owner, given.get("on_unknown", "run")),
     }
 
 
@@ -317,6 +320,12 @@ def _switch(owner: str, given: Mapping[str, Any], option: str, *, default: bool)
     if type(value) is not bool:
         raise broken(owner, Rule.OPTION, f"{option} is {value!r:.80}", "Use True or False")
     return value
+
+
+def _on_unknown(owner: str, value: object) -> OnUnknown:
+    if type(value) is not str or value not in list(OnUnknown):
+        raise broken(owner, Rule.OPTION, f"on_unknown is {value!r:.80}", "Use 'run' or 'stop'")
+    return OnUnknown(value)
 
 
 def _batch_size(owner: str, value: object) -> int:

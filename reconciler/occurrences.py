@@ -68,6 +68,7 @@ class OccurrenceOptions(TypedDict, total=False):
     expect_progress: bool
     edges: bool
     shadow: bool
+    on_unknown: Literal["run", "stop"]
 
 
 _OWN: Final = ("schedule", "tz", "catchup", "overlap", "since")

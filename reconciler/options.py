@@ -296,3 +296,5 @@ class Options(TypedDict, total=False):
     """Makes sure that two runs of one row never overlap."""
     shadow: bool
     """Passes count what they would tell, and tell nothing."""
+    on_unknown: Literal["run", "stop"]
+    """What passes do while kill switches are configured and no good answer of their provider was ever seen."""

@@ -33,6 +33,7 @@ from reconciler.report import INVALID, SHADOW, TOLD, Outcome, Progress, Report
 from reconciler.rows import Batch, Invalid, batch
 from reconciler.source import read_position, write_position
 from reconciler.sql import read_clock
+from reconciler.switches.stopping import Off, Stops
 from reconciler.watch import Watch
 
 log: Final = logging.getLogger("reconciler")
@@ -60,6 +61,7 @@ class Tools:
     gates: Gates
     states: RowStates
     recheck: Recheck
+    stops: Stops
 
     @classmethod
     def of(cls, seam: Passes, engines: Engines, holder: str) -> Tools:
@@ -73,6 +75,7 @@ class Tools:
             Gates(seam),
             RowStates(home, seam, settings.current().release or ""),
             Recheck(lambda: engines),
+            Stops(seam),
         )
 
 
@@ -98,6 +101,8 @@ class Pass:
         self._gauges = Gauges()
         self._choice = Choice(definition, tools, self._progress.codes, self._clock)
         self._held: dict[str, int] = {}
+        self._off = Off(definition, tools.stops)
+        self._through = False
         self._invalid: list[str] = []
         self._ahead = time() - monotonic()
 
@@ -206,7 +211,8 @@ class Pass:
         new = self._untold(found)
         if not new:
             return None
-        new = self._choice.still(new, len(travelling))
+        new = self._switched(new)
+        new = self._choice.still(new, len(travelling)) if new else new
         self._gauges.untold(self.definition, new)
         if self.definition.shadow:
             self._progress.codes[SHADOW] += len(new)
@@ -232,6 +238,14 @@ class Pass:
         if len(new) < len(found):
             self._progress.codes[TOLD] += len(found) - len(new)
         return new
+
+    def _switched(self, new: Batch) -> Batch:
+        """Return the rows that no kill switch keeps back; the others are counted, and their age is seen."""
+        kept, free = self._off.part(new)
+        if kept:
+            self._gauges.untold(self.definition, new.pick(kept))
+            self._progress.codes[Code.REFUSED.value] += len(kept)
+        return new.pick(free) if kept else new
 
     def _push(self, new: Batch) -> Stop | None:
         """Tell as many as there is room for, most urgent first."""
@@ -297,6 +311,9 @@ class Pass:
         return None
 
     def _complete(self) -> Stop:
+        self._through = True
+        if off := self._off.reason:
+            return Outcome.GATED, off
         if not self._invalid:
             return Outcome.COMPLETED, "; ".join(self._progress.notes)
         count = self._progress.codes[INVALID]
@@ -339,11 +356,14 @@ class Pass:
         A pass of shares reads no more of a tenant than its share.
         """
         details = {**self._gauges.details(self._clock()), **self._held}
-        if outcome is Outcome.COMPLETED and self.definition.fair is None:
-            scanned = self._progress.scanned
-            details["pending"] = scanned
+        if self._off.reason:
+            details["switched_off"] = self._off.as_json()
+        if not self._through or outcome is Outcome.FAILED or self.definition.fair is not None:
+            return details
+        scanned = self._progress.scanned
+        if outcome is Outcome.COMPLETED:
             details["time_to_whole"] = round(self._gauges.whole(scanned, self.definition.jitter), 3)
-        return details
+        return {**details, "pending": scanned}
 
     def _step(self, seconds: float) -> None:
         self.until = monotonic() + seconds

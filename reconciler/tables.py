@@ -46,6 +46,7 @@ _Digest = (
 _Big = BigInteger().with_variant(
     Integer, "sqlite"
 )  # SQLite numbers rows by itself only in INTEGER columns
+_Long = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 _HOW: Final = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
 OPTIONS: Final[dict[str, Any]] = {
@@ -142,13 +143,24 @@ switch = Table(
     metadata,
     Column("name", String(200), nullable=False),
     Column("source", String(20), nullable=False),
-    Column("value", Text, nullable=False),
+    Column("value", _Long, nullable=False),
     Column("disabled", Boolean, nullable=False, server_default=false()),
     Column("who", String(200), nullable=False, server_default=""),
     Column("reason", Text, nullable=False),
     Column("set_at", Double, nullable=False),
     Column("expires_at", Double),
     PrimaryKeyConstraint("name", "source"),
+    **OPTIONS,
+)
+
+note = Table(
+    "reconciler_note",
+    metadata,
+    Column("kind", String(20), nullable=False),
+    Column("name", String(201), nullable=False),
+    Column("value", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    PrimaryKeyConstraint("kind", "name"),
     **OPTIONS,
 )
 

@@ -54,7 +54,7 @@ def put(path: Path, text: str) -> None:
     """Replace a file as a deployment does: whole."""
     new = path.with_suffix(".new")
     new.write_text(text)
-    os.replace(new, path)
+    new.replace(path)
 
 
 def age(path: Path) -> None:

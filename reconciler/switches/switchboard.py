@@ -1,0 +1,244 @@
+"""The switchboard of `reconciler run`: what providers and people say, merged, published in Redis, and audited in SQL.
+
+Two threads, so that neither a database nor a Redis that hangs holds up the other:
+
+    SQL    read the table → lead? → copy what providers say now, settle, audit        each second
+    Redis  merge → what is published differs? → publish → tell this process           each second, at once on news
+
+One process leads, by a lease in the table's mark: it alone writes what its providers say, and it alone corrects what is
+published. All others know the same from SQL. While SQL does not answer nobody can lead for long; then whoever hears news
+from its provider publishes them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic, time
+from typing import Final
+
+from sqlalchemy import Engine
+
+from qik_core.errors import QikError
+from qik_core.passes import Passes
+from qik_core.switches import Rule, Snapshot
+from reconciler.periodic import Periodic
+from reconciler.registry import everything
+from reconciler.switches.provider import Provider, Rules, Source
+from reconciler.switches.publishing import following, of_source, sound
+from reconciler.switches.remembered import Remembered
+from reconciler.switches.rules import all_same, changes, dated, in_force, merged
+from reconciler.switches.settling import adopt, copy, forget, settle
+from reconciler.switches.table import NOW, Health, Shelf, Table, Writer
+
+log: Final = logging.getLogger("reconciler")
+
+EVERY: Final = 1.0
+"""Seconds between two looks, at SQL and at Redis."""
+LEAD: Final = 10.0
+"""Seconds after which another process publishes in place of one that is gone."""
+_MARGIN: Final = 1.0
+UNWELL: Final = 3.0
+"""Seconds without an answer from SQL after which news of providers are published by whoever has them."""
+_NOTE: Final = 15.0
+"""Seconds between two notes that a provider is well."""
+
+Changed = Callable[[Snapshot, Snapshot], None]
+"""Hears of what was published before and what is now."""
+
+
+class Switchboard:
+    """The switches of one process of reconcilers."""
+
+    def __init__(
+        self,
+        home: Engine,
+        seam: Passes,
+        providers: Sequence[Provider],
+        holder: str,
+        changed: Changed = lambda *_: None,
+        remembered: Remembered | None = None,
+    ) -> None:
+        self._table = Table(home)
+        self._seam = seam
+        self._providers = providers
+        self._holder = holder
+        self._changed = changed
+        self._remembered = remembered or Remembered()
+        self._shelf: Shelf | None = None
+        self._read = float("-inf")
+        self._lead_until = float("-inf")
+        self._news = False
+        self._noted = float("-inf")
+        self._last: Snapshot | None = None
+        self._waiting: Rules = {}
+        self._adopted: Rules = {}
+        self._sql = Periodic("switches in SQL", EVERY, self.keep)
+        self._redis = Periodic("switches in Redis", EVERY, self.publish)
+        self.threads = (self._sql, self._redis)
+
+    def start(self) -> None:
+        """Begin; never blocks."""
+        self._remembered.load()
+        for each in self._providers:
+            each.start(self._hear)
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """End within so many seconds, and let another process publish."""
+        until = monotonic() + seconds
+        for thread in self.threads:
+            thread.stop(until - monotonic())
+        for each in self._providers:
+            each.close()
+        if self.leads:
+            self._table.give(self._holder)
+
+    @property
+    def leads(self) -> bool:
+        """This process publishes."""
+        return monotonic() < self._lead_until
+
+    def _hear(self) -> None:
+        self._news = True
+        self._sql.hurry()
+        self._redis.hurry()
+
+    # --- SQL ---------------------------------------------------------------------------------------
+
+    def keep(self) -> None:
+        """Read what the table says; if this process leads, write what has changed. Raises SqlUnavailable, NotMigrated."""
+        began = monotonic()
+        shelf = self._table.read()
+        if self._lead(shelf, began) and self._wants(shelf):
+            counts = self._counts()
+            shelf = self._table.change(lambda writer: self._settle(writer, counts))
+            self._noted = monotonic()
+        before, self._shelf, self._read = self._shelf, shelf, monotonic()
+        if before is None or before.said != shelf.said:
+            self._remembered.keep(shelf.known())
+            self._redis.hurry()
+
+    def _lead(self, shelf: Shelf, began: float) -> bool:
+        """Take or keep the lead where it is free or ours; says whether it is ours."""
+        if shelf.publisher not in ("", self._holder):
+            self._lead_until = float("-inf")
+        elif self._lead_until - began < LEAD / 2:
+            ours = self._table.lead(self._holder, LEAD)
+            self._lead_until = began + LEAD - _MARGIN if ours else float("-inf")
+        return self.leads
+
+    def _wants(self, shelf: Shelf) -> bool:
+        """Return whether there is anything to write."""
+        return (
+            bool(self._waiting)
+            or bool(
+                self._strangers(shelf)
+                or changes(shelf.of(NOW), merged(shelf.known(), shelf.now), shelf.now)
+            )
+            or any(self._differs(each, shelf) for each in self._providers)
+            or any(not in_force(each, shelf.now) for each in shelf.of(Source.SQL).values())
+        )
+
+    def _differs(self, provider: Provider, shelf: Shelf) -> bool:
+        """Return whether the table has to be told what a provider says, or how it is."""
+        rules, noted = provider.rules(), shelf.health.get(provider.name)
+        if rules is not None and not all_same(rules, shelf.of(provider.name)):
+            return True
+        problem = provider.health()
+        if noted is None or bool(noted.problem) != bool(problem):
+            return True
+        old = monotonic() - self._noted > _NOTE
+        return old and (not problem or noted.problem != problem)
+
+    def _strangers(self, shelf: Shelf) -> set[str]:
+        """Return the providers that the table knows, and this process does not ask."""
+        return shelf.known().keys() - {Source.SQL.value, *(each.name for each in self._providers)}
+
+    def _settle(self, writer: Writer, counts: Mapping[str, int] | None) -> Shelf:
+        waiting = self._waiting
+        adopt(writer, waiting)
+        for source in self._strangers(writer.before):
+            forget(writer, source)
+        for each in self._providers:
+            rules = each.rules()
+            if rules is not None:
+                copy(writer, each.name, rules)
+            writer.note(each.name, _health(each, rules, writer.before))
+        for change in settle(writer, counts):
+            log.warning(
+                "switch %s",
+                change.action,
+                extra={"switch": change.flag, "who": change.who, "reason": change.reason},
+            )
+        self._adopted = {**self._adopted, **waiting}
+        return writer.shelf
+
+    def _counts(self) -> Mapping[str, int] | None:
+        try:
+            return self._seam.switched_off()
+        except QikError:
+            return None
+
+    # --- Redis -------------------------------------------------------------------------------------
+
+    def publish(self) -> None:
+        """Publish what is known where that is not what is published; tell this process of it. Raises StoreError."""
+        published = self._seam.switches()
+        self._waiting = _without(of_source(published, Source.REDIS), self._adopted)
+        if self._speaks():
+            published = self._say(published)
+        before, self._last = self._last, published
+        if before is not None and before.rules != published.rules:
+            self._changed(before, published)
+
+    def _speaks(self) -> bool:
+        """Return whether this process publishes: as the one that leads, or because SQL lets nobody lead."""
+        if self.leads:
+            return self._shelf is not None
+        well = monotonic() - self._read < UNWELL
+        self._news = self._news and not well
+        return not well
+
+    def _say(self, published: Snapshot) -> Snapshot:
+        """Publish; where there is nothing new the same once more, so that a Redis that lost it has it again."""
+        new: Snapshot | None = None
+        if self.leads or self._news:
+            known = self._known(published)
+            new = following(
+                published,
+                known,
+                time(),
+                complete=all(each.name in known for each in self._providers),
+                reconciled={each.facts.name for each in everything()},
+            )
+        if new is not None or published.version:
+            self._seam.publish(new or published)
+        self._news = False
+        return new or published
+
+    def _known(self, published: Snapshot) -> dict[str, Rules]:
+        """Return what each provider says: by itself, else as it was known last."""
+        known = dict(self._remembered.known if self._shelf is None else sound(self._shelf))
+        if self._shelf is None and published.version:
+            known[Source.SQL] = of_source(published, Source.SQL)
+        for each in self._providers:
+            rules = each.rules()
+            if rules is not None:
+                before = known.get(each.name, {})
+                known[each.name] = {
+                    flag: dated(new, before.get(flag, ()), time()) for flag, new in rules.items()
+                }
+        return {**known, Source.REDIS: self._waiting}
+
+
+def _without(rules: Rules, adopted: Rules) -> dict[str, tuple[Rule, ...]]:
+    return {flag: each for flag, each in rules.items() if adopted.get(flag) != each}
+
+
+def _health(provider: Provider, rules: Rules | None, shelf: Shelf) -> Health:
+    problem, noted = provider.health(), shelf.health.get(provider.name)
+    known = rules is not None or (noted is not None and noted.known)
+    since = noted.at if problem and noted is not None else shelf.now
+    return Health(problem, since, known)
