@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from reconciler.errors import ReconcilerError as ReconcilerError
     from reconciler.errors import SqlUnavailable as SqlUnavailable
     from reconciler.errors import UnknownReconciler as UnknownReconciler
+    from reconciler.lost import LossKind as LossKind
+    from reconciler.lost import RedisLoss as RedisLoss
+    from reconciler.lost import on_redis_loss as on_redis_loss
     from reconciler.occurrences import OccurrenceOptions as OccurrenceOptions
     from reconciler.occurrences import Occurrences as Occurrences
     from reconciler.options import Backpressure as Backpressure
@@ -47,6 +50,7 @@ _HOMES = {
         "Shards",
     ),
     "pending": ("Pending", "derive"),
+    "lost": ("LossKind", "RedisLoss", "on_redis_loss"),
     "errors": ("NotMigrated", "ReconcilerError", "SqlUnavailable", "UnknownReconciler"),
     "report": ("Outcome", "Report"),
     "sharded": ("derive_sharded",),

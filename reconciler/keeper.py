@@ -1,7 +1,7 @@
 """Two small threads that look after a process of reconcilers: its leases, and the life of Redis.
 
-The keeper renews what is held and takes what is free. The watcher looks at the epoch: a new loss id means that Redis
-has lost its data, and every pass has to run now.
+The keeper renews what is held and takes what is free. The watcher looks at Redis: when data was lost, every pass has to
+run now.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 from qik_core.errors import QikError
 from reconciler.lease import Change, Leases
 from reconciler.ledger import Ledger
+from reconciler.lost import Noticed
 from reconciler.periodic import Periodic
 from reconciler.watch import EVERY, Watch
 
@@ -59,13 +60,14 @@ class Keeper:
 
 
 class Watcher:
-    """Looks at the epoch of Redis; `lost` is called when the data was lost, `back` when Redis answers again."""
+    """Looks at Redis; `lost` is called when data was lost, `back` when Redis answers again."""
 
-    def __init__(self, watch: Watch, lost: Callable[[], None], back: Callable[[], None]) -> None:
+    def __init__(
+        self, watch: Watch, lost: Callable[[Noticed], None], back: Callable[[], None]
+    ) -> None:
         self._watch = watch
         self._lost = lost
         self._back = back
-        self._known: str | None = None
         self._away: float | None = None
         self.thread = Periodic("watcher", EVERY, self.once)
 
@@ -78,14 +80,13 @@ class Watcher:
     def once(self) -> None:
         """Look. Raises StoreError."""
         try:
-            loss = self._watch.look()
+            noticed = self._watch.witness()
         except QikError:
             self._away = self._away or monotonic()
             raise
-        lost = self._known is not None and loss != self._known
-        away, self._known, self._away = self._away, loss, None
-        if lost:
-            log.warning("redis lost its data, every pass runs now", extra={"epoch": loss})
-            self._lost()
+        away, self._away = self._away, None
+        if noticed is not None:
+            log.warning("every pass runs now: %s", noticed.text, extra={"epoch": noticed.loss})
+            self._lost(noticed)
         elif away is not None:
             self._back()

@@ -19,11 +19,13 @@ from reconciler.engines import Engines
 from reconciler.keeper import Keeper, Watcher
 from reconciler.lanes import Lanes
 from reconciler.lease import Change, Leases, identity
+from reconciler.lost import Noticed
 from reconciler.passes import Tools
 from reconciler.periodic import Periodic
 from reconciler.report import Report
 from reconciler.runner import Runner
 from reconciler.scheduler import Clock
+from reconciler.scribe import Scribe, installed
 from reconciler.sharding import Sharding, Units, by_shards
 
 log: Final = logging.getLogger("reconciler")
@@ -62,7 +64,8 @@ class Manager:
         self._ended: dict[str, Runner] = {}
         self._changing = Lock()
         self._clock = Clock(self._due)
-        self._watcher = Watcher(self._tools.watch, self._wake_all, self._wake_failed)
+        self._watcher = Watcher(self._tools.watch, self._lost, self._wake_failed)
+        self._scribe = Scribe(engines.home(), seam, self.holder)
         self._keeper = Keeper(
             self._leases,
             self._tools.ledger,
@@ -82,6 +85,7 @@ class Manager:
         """
         self._leases.follow(each.name for each in self._plain)
         self._leases.register()
+        self._scribe.begin(installed())
         for each in self._plain:
             self._begin(each)
         for thread in self._threads:
@@ -105,6 +109,7 @@ class Manager:
             self._watcher.thread,
             self._keeper.thread,
             self._ends,
+            self._scribe.thread,
             *(each.thread for each in self._sharding),
         ]
 
@@ -143,6 +148,7 @@ class Manager:
     def _release(self) -> None:
         try:
             self._leases.release()
+            self._tools.watch.leave()
         except QikError as error:
             log.warning("leases not given back: they expire", extra={"error": str(error)})
 
@@ -178,6 +184,8 @@ class Manager:
         self._keeper.thread.hurry()
 
     def _changed(self, change: Change) -> None:
+        terms = {unit: self._leases.term(unit) for unit in change.taken}
+        self._scribe.took({unit: term for unit, term in terms.items() if term is not None})
         for unit in change.taken:
             log.info("lease taken", extra={"reconciler": unit, "term": self._leases.term(unit)})
             self._due(unit)
@@ -194,6 +202,10 @@ class Manager:
     def _busy(self, unit: str) -> bool:
         runner = self._runners.get(unit)
         return runner is not None and runner.busy
+
+    def _lost(self, noticed: Noticed) -> None:
+        self._wake_all()
+        self._scribe.lost(noticed)
 
     def _wake_all(self) -> None:
         self._keeper.thread.hurry()

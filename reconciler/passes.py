@@ -69,7 +69,7 @@ class Tools:
         home = engines.home()
         return cls(
             seam,
-            Watch(seam),
+            Watch(seam, name=holder),
             engines,
             Ledger(home, holder),
             Gates(seam),

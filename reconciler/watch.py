@@ -11,20 +11,32 @@ from time import monotonic
 from typing import Final
 
 from qik_core.passes import Passes
+from reconciler.lost import LossKind, Noticed, Seen, judge
 
 EVERY: Final = 0.5
 """Seconds between two looks."""
+_AFTER: Final = 60.0
+"""Seconds behind a loss of everything in which worker processes find that what they held is gone: that is part of it."""
 
 
 class Watch:
-    """The loss id, shared by the passes of one process. Thread-safe."""
+    """The loss id, shared by the passes of one process. Thread-safe.
 
-    def __init__(self, seam: Passes, now: Callable[[], float] = monotonic) -> None:
+    `name` is that of the process: `witness` leaves its mark under it.
+    """
+
+    def __init__(
+        self, seam: Passes, now: Callable[[], float] = monotonic, *, name: str = ""
+    ) -> None:
         self._seam = seam
         self._now = now
+        self._name = name
         self._looking = Lock()
         self._loss = ""
         self._looked = float("-inf")
+        self._seen: Seen | None = None
+        self._life = ""
+        self._lost_at = float("-inf")
 
     def look(self) -> str:
         """Return the loss id as Redis has it now. Raises StoreError."""
@@ -37,3 +49,31 @@ class Watch:
     def recent(self) -> str:
         """Return the loss id, not older than EVERY. Raises StoreError."""
         return self._loss if self._now() - self._looked < EVERY else self.look()
+
+    def witness(self) -> Noticed | None:
+        """Look, and return what was lost since the last time that this was called. Raises StoreError."""
+        with self._looking:
+            began = self._now()
+            found = self._seam.witness(self._name)
+            before, self._loss, self._looked = self._seen, found.epoch.loss, began
+            suspicious = (
+                before is None or found.epoch.loss != before.loss or found.before != before.number
+            )
+            if suspicious:  # one more question, which is not asked each time
+                self._life = self._seam.life()
+            self._seen = Seen.of(found, self._life)
+            noticed = None if before is None else judge(before, found, self._life)
+            return self._told(noticed)
+
+    def leave(self) -> None:
+        """Take away the mark of this process. Raises StoreError."""
+        self._seam.witness(self._name, leave=True)
+
+    def _told(self, noticed: Noticed | None) -> Noticed | None:
+        if noticed is None:
+            return None
+        if noticed.whole:
+            self._lost_at = self._now()
+        elif noticed.kind is LossKind.HELD and self._now() - self._lost_at < _AFTER:
+            return None
+        return noticed

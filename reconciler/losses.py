@@ -1,0 +1,155 @@
+"""Losses of data in Redis: each is told once, by one process, with what nobody tells again; see `lost.py` for the kinds.
+
+What waits in Redis is counted now and then and kept in SQL, since afterwards it is too late; so is what was known of Redis,
+for processes that begin after a loss that nobody has seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from threading import Thread
+from time import monotonic
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from qik_core.passes import Passes
+from reconciler import audit, lost, registry
+from reconciler.audit import Action
+from reconciler.lost import LossKind, Noticed, RedisLoss, Seen, judge
+from reconciler.notes import Kind, Notes, Value
+from reconciler.sql import read_clock
+
+log: Final = logging.getLogger("reconciler")
+
+EVERY: Final = 30.0
+"""Seconds between two counts of what waits, by all processes together."""
+_SHARED: Final = "sql"
+"""The name under which all processes leave a number, for those that begin after them."""
+_COUNTED: Final = "counted"
+_TOLD: Final = "told"
+_SAME: Final = 30.0
+"""Seconds within which processes notice one loss."""
+_ON_PURPOSE: Final = 600.0
+"""Seconds behind a flush in which a new epoch is its own."""
+
+
+class Losses:
+    """What one process of reconcilers knows of losses. All methods raise StoreError, SqlUnavailable and NotMigrated."""
+
+    def __init__(self, home: Engine, seam: Passes, holder: str) -> None:
+        self._home = home
+        self._notes = Notes(home)
+        self._seam = seam
+        self._holder = holder
+        self._wait = float("-inf")
+
+    def missed(self) -> Noticed | None:
+        """Return the loss that came while no process of reconcilers ran."""
+        note = self._notes.read(Kind.REDIS).get(_COUNTED)
+        if note is None or "seen" not in note.value:
+            return None
+        return judge(Seen(**note.value["seen"]), self._seam.witness(_SHARED), self._seam.life())
+
+    def count(self) -> bool:
+        """Count what waits if nobody has done so for a while; not right after a loss, which is told with the count before."""
+        if monotonic() < self._wait:
+            return False
+        note = self._notes.read(Kind.REDIS).get(_COUNTED)
+        if note is not None and note.age < EVERY:
+            return False
+        noticed = self.missed()
+        if noticed is not None and noticed.whole:
+            self._wait = monotonic() + _SAME
+            return False
+        census = self._seam.census()
+        jobs = {
+            name: dict(where) for name, where in census.jobs.items() if not registry.telling(name)
+        }
+        seen = Seen.of(self._seam.witness(_SHARED), self._seam.life())
+        self._notes.put(
+            Kind.REDIS, {_COUNTED: {"jobs": jobs, "exact": census.exact, "seen": asdict(seen)}}
+        )
+        return True
+
+    def announce(self, noticed: Noticed) -> RedisLoss | None:
+        """Tell of a loss, in the log, the audit and to the application; None where another process does or has done so."""
+        if self._on_purpose(noticed):
+            log.info("the epoch is that of a flush", extra={"epoch": noticed.loss})
+            return None
+        if self._notes.change(Kind.REDIS, _TOLD, lambda told, _: _claimed(told, noticed)) is None:
+            return None
+        loss = self._loss(noticed)
+        what = {**loss.as_json(), "at": round(loss.at, 3)}
+        audit.record(self._home, Action.REDIS_LOST, str(loss.kind), self._holder, loss.text, what)
+        log.warning(
+            "redis_loss: %s", sentence(loss), extra={"kind": str(loss.kind), "epoch": loss.loss}
+        )
+        Thread(target=lost.tell, args=(loss,), name="reconciler-loss", daemon=True).start()
+        if noticed.whole:
+            self._notes.forget(Kind.REDIS, [_COUNTED])  # it is counted anew, and not lost twice
+        return loss
+
+    def _loss(self, noticed: Noticed) -> RedisLoss:
+        note = self._notes.read(Kind.REDIS).get(_COUNTED) if noticed.whole else None
+        jobs: Mapping[str, Mapping[str, int]] = {} if note is None else note.value.get("jobs", {})
+        if noticed.kind is LossKind.LOCKS:
+            jobs = {}
+        return RedisLoss(
+            kind=noticed.kind,
+            text=noticed.text,
+            at=noticed.at,
+            loss=noticed.loss,
+            back=noticed.back,
+            jobs=noticed.jobs,
+            unreconciled=self._missing(jobs),
+            counted_ago=None if note is None else round(note.age, 1),
+            exact=note is None or bool(note.value.get("exact", True)),
+        )
+
+    def _missing(self, before: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+        """Return what of these jobs is not there now."""
+        if not before:
+            return {}
+        there = self._seam.census().jobs
+        gone = {
+            name: {at: n - there.get(name, {}).get(at, 0) for at, n in where.items()}  # type: ignore[call-overload]
+            for name, where in before.items()
+        }
+        kept = {name: {at: n for at, n in where.items() if n > 0} for name, where in gone.items()}
+        return {name: where for name, where in kept.items() if where}
+
+    def _on_purpose(self, noticed: Noticed) -> bool:
+        if noticed.kind is not LossKind.LOCKS:
+            return False
+        since = read_clock(self._home) - _ON_PURPOSE
+        return bool(audit.read(self._home, since, actions=[Action.FLUSHED], most=1))
+
+
+def _claimed(told: Value, noticed: Noticed) -> dict[str, Any] | None:
+    """Return what is told from now on; None where this loss is told already."""
+    kind = str(noticed.kind)
+    if noticed.kind is LossKind.WENT_BACK or not noticed.whole:
+        known = abs(noticed.at - told.get(kind, float("-inf"))) < _SAME
+    else:
+        known = told.get("loss") == noticed.loss
+    return None if known else {**told, kind: noticed.at, "loss": noticed.loss}
+
+
+def sentence(loss: RedisLoss) -> str:
+    """Return what happened and what is gone, for people."""
+    if not loss.unreconciled:
+        none = loss.counted_ago is not None and loss.kind is not LossKind.LOCKS
+        return loss.text + ("; no job of a class without reconciler waited there" if none else "")
+    named = ", ".join(
+        f"{name or 'jobs that are not ours'} {sum(where.values()):,} ({_places(where)})"
+        for name, where in sorted(loss.unreconciled.items())
+    )
+    about = "" if loss.exact else "about "
+    return f"{loss.text}; {about}{loss.gone:,} jobs that no reconciler tells again, counted {loss.counted_ago:g} s before: {named}"
+
+
+def _places(where: Mapping[str, int]) -> str:
+    return ", ".join(f"{at} {count:,}" for at, count in sorted(where.items()))

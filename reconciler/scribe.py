@@ -1,0 +1,118 @@
+"""Writes down what happens to a process of reconcilers, on a thread of its own: leases, releases, losses of Redis.
+
+What it writes waits while SQL is away: nobody who has something to say waits for that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from sqlalchemy import Engine
+
+from qik_core import settings
+from qik_core.passes import Passes
+from reconciler import audit
+from reconciler.audit import Action
+from reconciler.losses import Losses
+from reconciler.lost import Noticed
+from reconciler.notes import Kind, Notes, Value
+from reconciler.periodic import Periodic
+
+log: Final = logging.getLogger("reconciler")
+
+_EVERY: Final = 1.0
+_MOST: Final = 1_000
+"""Things to write that wait at the most; of more the oldest are dropped."""
+_NAMED: Final = 50
+_RUN: Final = "run"
+
+
+def installed() -> str:
+    """Return the version of this package; empty where it runs without being installed."""
+    with suppress(PackageNotFoundError):
+        return version("qik-core")
+    return ""
+
+
+class Scribe:
+    """What one process has to write down. `thread` has to be started. Thread-safe."""
+
+    def __init__(self, home: Engine, seam: Passes, holder: str) -> None:
+        self._home = home
+        self._holder = holder
+        self._losses = Losses(home, seam, holder)
+        self._waiting: deque[Callable[[], object]] = deque(maxlen=_MOST)
+        self.thread = Periodic("scribe", _EVERY, self.once)
+
+    def begin(self, ours: str) -> None:
+        """Note that this process runs, by which release of ours; and look for a loss that nobody has seen."""
+        release = settings.current().release or ""
+        self._later(lambda: self._deployed(release, ours))
+        self._later(self._missed)
+
+    def took(self, terms: Mapping[str, int]) -> None:
+        """Note leases that were taken: unit → term."""
+        if terms:
+            self._later(lambda: self._taken(terms))
+
+    def lost(self, noticed: Noticed) -> None:
+        """Tell of a loss."""
+        self._later(lambda: self._losses.announce(noticed))
+        self.thread.hurry()
+
+    def once(self) -> None:
+        """Write what waits, then count what waits in Redis if it is time. Raises StoreError, SqlUnavailable."""
+        while self._waiting:
+            self._waiting[0]()
+            self._waiting.popleft()
+        self._losses.count()
+
+    def _later(self, act: Callable[[], object]) -> None:
+        self._waiting.append(act)
+
+    def _missed(self) -> None:
+        noticed = self._losses.missed()
+        if noticed is not None:
+            self.lost(noticed)
+
+    def _taken(self, terms: Mapping[str, int]) -> None:
+        units = sorted(terms)
+        subject = units[0] if len(units) == 1 else f"{len(units)} reconcilers"
+        named = {unit: terms[unit] for unit in units[:_NAMED]}
+        details = {"units": named, "count": len(units)}
+        if len(units) == 1:
+            details["term"] = terms[units[0]]
+        audit.record(self._home, Action.LEASE_TAKEN, subject, self._holder, "", details)
+
+    def _deployed(self, release: str, ours: str) -> None:
+        """Note a release that is another than the one that ran last."""
+        now = {"release": release, "version": ours}
+
+        def changed(before: Value, _: float) -> Value | None:
+            ran = {name: before.get(name) for name in now}
+            return None if ran == now else {**now, "before": ran if before else {}}
+
+        found = Notes(self._home).change(Kind.RELEASE, _RUN, changed)
+        if found is None:
+            return
+        before = found["before"]
+        text = f"release {release or '-'}, version {ours}"
+        why = (
+            f"{text}; before: release {before.get('release') or '-'}, version {before['version']}"
+            if before
+            else text
+        )
+        audit.record(
+            self._home,
+            Action.DEPLOYED,
+            release or ours,
+            self._holder,
+            why,
+            {**now, "before": before},
+        )
+        log.info("deployed", extra={"release": release or "-", "version": ours})

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, text
+
+from qik_core import settings
+from qik_core.passes import Passes
+from qik_core.settings import Settings
+from reconciler import audit, lost
+from reconciler.engines import Engines
+from reconciler.errors import NotMigrated
+from reconciler.lost import RedisLoss
+from reconciler.scribe import Scribe
+from tests.reconciler.running import Running
+from tests.reconciler.shop import Item, fill, items
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One kind of database is enough here: the audit is tested on each."""
+    return sqlite_url
+
+
+@pytest.fixture
+def release() -> Iterator[Any]:
+    """Sets the release of the application."""
+
+    def set_(name: str | None) -> None:
+        settings.use(Settings(release=name))
+
+    yield set_
+    settings.use(None)
+
+
+def deployed(home: Engine) -> list[tuple[str, str]]:
+    return [(each.subject, each.reason) for each in audit.read(home, 0.0, actions=["deployed"])]
+
+
+def test_a_release_is_noted_by_the_first_process_that_runs_it(
+    home: Engine, seam: Passes, release: Any
+) -> None:
+    for name, version in (
+        ("r1", "0.1"),
+        ("r1", "0.1"),
+        ("r2", "0.1"),
+        ("r2", "0.2"),
+        (None, "0.2"),
+    ):
+        release(name)
+        scribe = Scribe(home, seam, "me")
+        scribe.begin(version)
+        scribe.once()
+
+    assert deployed(home) == [
+        ("r1", "release r1, version 0.1"),
+        ("r2", "release r2, version 0.1; before: release r1, version 0.1"),
+        ("r2", "release r2, version 0.2; before: release r2, version 0.1"),
+        ("0.2", "release -, version 0.2; before: release r2, version 0.2"),
+    ]
+
+
+def test_leases_that_were_taken_together_are_one_entry(home: Engine, seam: Passes) -> None:
+    scribe = Scribe(home, seam, "me")
+    scribe.took({"Items": 3, "Mails": 1})
+    scribe.took({"Items": 4})
+    scribe.took({})
+    scribe.once()
+
+    entries = audit.read(home, 0.0)
+    assert [(each.action, each.subject, each.who) for each in entries] == [
+        ("lease_taken", "2 reconcilers", "me"),
+        ("lease_taken", "Items", "me"),
+    ]
+    assert entries[0].details["units"] == {"Items": 3, "Mails": 1}
+    assert entries[1].details["term"] == 4
+
+
+def test_what_cannot_be_written_waits_for_sql(home: Engine, seam: Passes) -> None:
+    scribe = Scribe(home, seam, "me")
+    scribe.took({"Items": 1})
+    with home.begin() as connection:
+        connection.execute(text("ALTER TABLE reconciler_audit RENAME TO reconciler_gone"))
+    for _ in range(2):
+        with pytest.raises(NotMigrated):
+            scribe.once()
+    with home.begin() as connection:
+        connection.execute(text("ALTER TABLE reconciler_gone RENAME TO reconciler_audit"))
+    scribe.once()
+    scribe.once()
+
+    assert [each.action for each in audit.read(home, 0.0)] == ["lease_taken"]
+
+
+def test_a_process_of_reconcilers_tells_of_a_loss_and_heals_it(
+    home: Engine, engines: Engines, seam: Passes, raw: Any
+) -> None:
+    heard: list[RedisLoss] = []
+    lost.on_redis_loss(heard.append)
+    fill(home, range(1, 11))
+    definition = items(select(Item.id).where(Item.state == "pending"), every=3600)
+    running = Running([definition], engines, seam, 30.0)
+    try:
+        eventually(lambda: raw.llen("queue:work") == 10)
+        eventually(lambda: raw.exists("qik:witness"))
+        raw.flushall()
+        eventually(lambda: raw.llen("queue:work") == 10)
+        eventually(lambda: heard)
+    finally:
+        running.stop()
+        lost.clear()
+    actions = [each.action for each in audit.read(home, 0.0)]
+    assert sorted(actions) == ["deployed", "lease_taken", "redis_lost"]
+    assert heard[0].text.startswith("Redis was emptied")
+    assert raw.hkeys("qik:witness") in ([], [b"sql"])
