@@ -68,8 +68,7 @@ class Courier:
         self._closing = threading.Event()
         self.closed = threading.Event()
         self._trouble = 0
-        self.turned_at = 0.0
-        """When the last turn of this thread began, in monotonic seconds; 0 before the first."""
+        self.turned_at = 0.0  # in monotonic seconds: when the last turn began; 0 before the first
         self.on_damage: Callable[[Damaged], None] = lambda _: None
         self.fell_silent: Callable[[], bool] = lambda: False
         """Whether the last acknowledged beat is so old that others may have taken over; set by the heartbeat."""
@@ -105,10 +104,9 @@ class Courier:
         """Return the fields held, those whose outcome is under way, and the number of the unanswered exchange."""
         with self._lock:
             sent = self._sent
-            settling = {outcome.job.field for outcome in (*self.capsules.done, *self._unsent)}
-            if sent is not None:
-                settling |= {outcome.job.field for outcome in sent.outcomes}
-            return set(self.held), settling, None if sent is None else sent.sequence
+            under_way = (*self.capsules.done, *self._unsent, *(sent.outcomes if sent else ()))
+            settling = {outcome.job.field for outcome in under_way}
+            return set(self.held), settling, sent.sequence if sent else None
 
     def supersede(self, fields: set[bytes]) -> None:
         """Another run holds the keys of these jobs: do not start them, stop them at their next checkpoint."""
