@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from qik_core import rows
+from qik_core import hooks, rows
 from qik_core.board import Board
 from qik_core.definition import Definition
 from qik_core.errors import ArgumentError, MalformedPayload
@@ -73,11 +73,14 @@ class Gate:
         return unknown or bool(snapshot.about(name, queue))
 
     def is_reconciled(self, name: str) -> bool:
-        """Whether a reconciler tells the rows of this class, here or elsewhere."""
+        """Whether a reconciler tells the rows of this class, here or elsewhere; not, where that cannot be said."""
         seam = self.seam()
-        return name in self.board.snapshot.reconciled or (
-            seam is not None and seam.reconciled(name)
-        )
+        try:
+            here = seam is not None and seam.reconciled(name)
+        except Exception as error:  # noqa: BLE001 - told; what is held is not lost
+            hooks.defect("kill switches", error)
+            here = False
+        return here or name in self.board.snapshot.reconciled
 
     def over(self, job: Fetched, payload: Payload | None = None) -> Other | None:
         """Return what becomes of a fetched job that must not run now; None for one that may."""

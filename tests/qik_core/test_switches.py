@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import timeit
+from itertools import pairwise
 from statistics import median
 
 import pytest
@@ -97,7 +98,7 @@ def test_what_has_run_goes_on_as_a_switch_is_turned_back() -> None:
 
     assert steps[0] == set()
     assert steps[-1] == set(KEYS)
-    assert all(before < after for before, after in zip(steps, steps[1:], strict=False))
+    assert all(before < after for before, after in pairwise(steps))
 
 
 def test_each_flag_draws_its_own_share() -> None:
@@ -114,8 +115,14 @@ def test_no_percentage_stops_a_class_as_a_whole() -> None:
 
 @pytest.mark.parametrize(
     ("operator", "tenant", "stops"),
-    [("in", "acme", True), ("in", "other", False), ("in", None, False)]
-    + [("not_in", "acme", False), ("not_in", "other", True), ("not_in", None, False)],
+    [
+        ("in", "acme", True),
+        ("in", "other", False),
+        ("in", None, False),
+        ("not_in", "acme", False),
+        ("not_in", "other", True),
+        ("not_in", None, False),
+    ],
 )
 def test_a_condition_stops_nothing_where_its_value_is_not_known(
     operator: str, tenant: str | None, stops: bool

@@ -1,0 +1,480 @@
+"""Kill switches where jobs are pushed, fetched, started and released; on a real server, with a process's inside."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from qik_core import Job, registry, rows, settings
+from qik_core.admission import Admission
+from qik_core.client import Client
+from qik_core.errors import StoreUnavailable
+from qik_core.gate import Gate
+from qik_core.passes import Passes
+from qik_core.payload import Payload
+from qik_core.plan import Plan
+from qik_core.releaser import Releaser
+from qik_core.results import Advanced, Code, Duplicate, Enqueued, Refused
+from qik_core.settings import Settings, SwitchSettings
+from qik_core.store import Store, held
+from qik_core.store.exchange import Done, Fetched, Kind, Other
+from qik_core.store.link import Link
+from qik_core.switches import Condition, Field, Operator, Rule, Snapshot
+from tests.qik_core.acting import processor
+from tests.qik_core.store.rig import Rig, Worker
+from tests.qik_core.telling import Table
+from tests.waiting import eventually
+
+NOW = 1_800_000_000.0
+RECONCILED = Table()
+
+WHY = Rule(source="sql", reason="double charging")
+
+
+@pytest.fixture(autouse=True)
+def _own_names() -> Iterator[None]:
+    """Charge is reconciled, the others are not; Note is not unique."""
+    RECONCILED.others = frozenset({"Mail", "Note", "Long", "Billing::Sync", "Other", "Has Space"})
+    with registry.scope(empty=True), rows.filled(lambda: RECONCILED):
+
+        class Charge(Job, unique_for=600):
+            def perform(self, n: int) -> None: ...
+
+        class Mail(Job, unique_for=600, aliases=["OldMail"]):
+            def perform(self, n: int) -> None: ...
+
+        class Note(Job, on_unknown="stop"):
+            def perform(self, n: int, text: str = "") -> None: ...
+
+        yield
+
+
+@pytest.fixture
+def client(rig: Rig) -> Client:
+    return Client(rig.store, now=lambda: NOW)
+
+
+def switch(client: Client, **rules: Rule | tuple[Rule, ...]) -> None:
+    """Switch these off, and nothing else."""
+    board = client.gate.board
+    made = {flag: each if isinstance(each, tuple) else (each,) for flag, each in rules.items()}
+    assert board.take(Snapshot(board.snapshot.version + 1, made))
+
+
+def gate_of(client: Client) -> Gate:
+    """What a worker that has seen the same switches goes by."""
+    return Gate(client.gate.board, registry.find, lambda: NOW)
+
+
+@contextmanager
+def using(url: str) -> Iterator[None]:
+    """Let this be the Redis of the settings."""
+    settings.use(Settings(redis=url))
+    try:
+        yield
+    finally:
+        settings.use(None)
+
+
+def numbers(raw: redis.Redis, key: str) -> list[int]:
+    """Return the arguments of the jobs of a list, the next one first."""
+    return [Payload.decode(each).args[0] for each in reversed(raw.lrange(key, 0, -1))]
+
+
+def work(worker: Worker, gate: Gate, *, rounds: int = 1) -> list[int]:
+    """Fetch as a courier does; settle what the switches stop, and end the others. Returns the arguments of what ran."""
+    admission, ran = Admission(), []
+    admission.gate = gate
+    for _ in range(rounds):
+        free, over = admission.sort(worker.exchange(want=100).jobs)
+        ran += [Payload.decode(job.raw).args[0] for job in free]
+        worker.exchange(*over, *map(Done, free), want=0)
+    return ran
+
+
+# --- at a push ---------------------------------------------------------------------
+
+
+def test_an_edge_of_a_reconciled_class_is_refused_and_nothing_reaches_redis(
+    client: Client, raw: redis.Redis
+) -> None:
+    switch(client, disable_charge=WHY)
+    before = set(raw.keys("*"))
+
+    assert client.push("Charge", [1]) == Refused("switch disable_charge", "double charging")
+    assert set(raw.keys("*")) <= before | {b"qik:counts"}
+    assert isinstance(client.push("Mail", [1]), Enqueued)
+
+
+def test_what_was_refused_is_counted_by_its_flag(client: Client, raw: redis.Redis) -> None:
+    switch(client, disable_charge=WHY)
+    for n in range(3):
+        client.push("Charge", [n])
+    client.gate.board.flush()
+
+    assert raw.hgetall("qik:switched") == {b"disable_charge": b"3"}
+
+
+def test_an_edge_of_another_class_is_held_and_counts_as_enqueued(
+    client: Client, raw: redis.Redis
+) -> None:
+    switch(client, disable_mail=WHY)
+    first = client.push("Mail", [1])
+
+    assert isinstance(first, Enqueued)
+    assert client.push("Mail", [1]) == Duplicate(first.jid, Code.DUPLICATE_QUEUED)
+    assert numbers(raw, "qik:held:Mail+") == [1]
+    assert not raw.exists("queue:default")
+
+
+def test_beyond_its_cap_an_edge_is_refused_and_told_why(client: Client, raw: redis.Redis) -> None:
+    switch(client, disable_mail=WHY)
+    raw.lpush("qik:held:Mail", *["x"] * 10_000)
+    answer = client.push("Mail", [1])
+
+    assert isinstance(answer, Refused)
+    assert answer.by == "switch disable_mail"
+    assert answer.reason.startswith("held_full: Mail")
+    assert client.gate.board.snapshot.rules
+
+
+def test_a_bulk_is_sorted_item_by_item(client: Client, raw: redis.Redis) -> None:
+    definition = registry.find("Charge")
+    assert definition is not None
+    switch(client, disable_charge=Rule(percent=50))
+    first = client.bulk(definition, [(n,) for n in range(1_200)], Plan())
+    second = client.bulk(definition, [(n,) for n in range(1_200)], Plan())
+    counts = first.counts
+
+    assert counts[Code.ENQUEUED] + counts[Code.REFUSED] == 1_200
+    assert 480 < counts[Code.REFUSED] < 720
+    assert [code is Code.REFUSED for code in first] == [code is Code.REFUSED for code in second]
+    assert [jid == "" for jid in first.jids] == [code is Code.REFUSED for code in first]
+    assert raw.llen("queue:default") == counts[Code.ENQUEUED]
+
+
+def test_a_pass_is_refused_the_rows_that_are_switched_off(rig: Rig) -> None:
+    with using(rig.url):
+        passes = Passes(rig.store)
+        definition = registry.find("Charge")
+        assert definition is not None
+        job = type("Charge", (), {"definition": definition})
+        only = Rule(where=(Condition(Field.KEY, Operator.IN, ("2", "3")),))
+        passes.publish(Snapshot(1, {"disable_charge": (only,)}))
+        told = passes.push(job, [(1,), (2,), (3,), (4,)])
+
+    assert told.codes == [Code.ENQUEUED, Code.REFUSED, Code.REFUSED, Code.ENQUEUED]
+
+
+def test_a_scheduled_edge_of_a_held_class_waits_for_its_time(
+    client: Client, raw: redis.Redis
+) -> None:
+    switch(client, disable_mail=WHY)
+
+    assert isinstance(client.push("Mail", [1], wait=60), Enqueued)
+    assert raw.zcard("schedule") == 1
+
+
+def test_an_edge_that_advances_is_held_when_it_is_fetched(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    client.push("Mail", [1], wait=60)
+    switch(client, disable_mail=WHY)
+
+    assert isinstance(client.push("Mail", [1]), Advanced)
+    assert work(rig.worker(), gate_of(client)) == []
+    assert numbers(raw, "qik:held:Mail") == [1]
+
+
+def test_the_queue_that_a_middleware_chose_is_the_one_that_counts(rig: Rig) -> None:
+    def to_low(job: Payload, call: Callable[[Payload], Any]) -> Any:
+        return call(job.replace(queue="low"))
+
+    client = Client(rig.store, Settings(client_middleware=(to_low,)), now=lambda: NOW)
+    switch(client, disable_queue_low=WHY)
+
+    assert isinstance(client.push("Charge", [1]), Refused)
+
+
+def test_a_class_that_only_a_reconciler_elsewhere_tells_is_refused_not_held(client: Client) -> None:
+    rules = {"disable_mail": (WHY,)}
+    client.gate.board.take(Snapshot(1, rules, reconciled=frozenset({"Mail"})))
+
+    assert isinstance(client.push("Mail", [1]), Refused)
+
+
+def test_a_push_looks_at_the_switches_once_a_second_and_survives_their_absence(
+    rig: Rig, raw: redis.Redis
+) -> None:
+    with using(rig.url):
+        client = Client(rig.store)
+        client.push("Charge", [1])
+        Passes(Store(rig.url, birth_ms=0)).publish(Snapshot(1, {"disable_charge": (WHY,)}))
+        eventually(lambda: isinstance(client.push("Charge", [2]), Refused), every=0.05)
+        raw.flushall()
+        time_is_up = time.monotonic() + 1.1
+        eventually(lambda: time.monotonic() > time_is_up, every=0.1)
+        assert isinstance(client.push("Charge", [3]), Refused)
+
+
+def test_what_nobody_has_ever_known_stops_only_classes_that_say_so(rig: Rig) -> None:
+    named = Settings(switches=SwitchSettings(file="switches.toml"))
+    client = Client(rig.store, named, now=lambda: NOW)
+
+    assert isinstance(client.push("Charge", [1]), Enqueued)
+    assert isinstance(client.push("Note", [1]), Enqueued)
+    assert [each.name for each in held.held(rig.link.call)] == ["Note"]
+    client.gate.board.take(Snapshot(1, {}))
+    client.push("Note", [2])
+    assert rig.raw.llen("queue:default") == 2
+
+
+def test_a_job_that_is_not_defined_here_is_held_by_its_name(
+    client: Client, raw: redis.Redis
+) -> None:
+    switch(client, disable_billing_sync=WHY, disable_queue_ruby=WHY)
+    client.push("Billing::Sync", [1])
+    client.push("Other", [2], queue="ruby")
+
+    assert numbers(raw, "qik:held:Billing::Sync+") == [1]
+    assert numbers(raw, "qik:held:Other+") == [2]
+
+
+def test_when_redis_is_away_a_push_says_so_in_time(client: Client) -> None:
+    client.gate.board.look(client.store.switches)
+    away = Client(Store("redis://127.0.0.1:1/0"))
+    began = time.monotonic()
+    with pytest.raises(Exception, match="Nothing was written"):
+        away.push("Charge", [1])
+
+    assert time.monotonic() - began < 8  # 3 s, and a machine with other things to do
+
+
+# --- at fetch and at start -----------------------------------------------------------
+
+
+def test_what_was_queued_is_dropped_or_held_before_a_thread_gets_it(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    for n in range(4):
+        client.push("Charge", [n])
+        client.push("Mail", [10 + n])
+    client.push("Note", [20])
+    switch(client, disable_charge=WHY, disable_mail=WHY)
+
+    assert work(rig.worker(), gate_of(client)) == [20]
+    assert numbers(raw, "qik:held:Mail") == [10, 11, 12, 13]
+    assert raw.hgetall("qik:switched") == {b"disable_charge": b"4"}
+    assert rig.locks() == 4
+
+
+def test_an_alias_is_held_under_the_name_of_its_class(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    job = {"class": "OldMail", "args": [1], "jid": "a1", "queue": "default"}
+    raw.lpush("queue:default", json.dumps(job))
+    switch(client, disable_mail=WHY)
+    work(rig.worker(), gate_of(client))
+
+    assert numbers(raw, "qik:held:Mail") == [1]
+
+
+def test_a_job_of_ruby_is_held_as_it_is_and_comes_back_to_its_queue(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    job = json.dumps({"class": "Note", "args": [1], "jid": "a1", "queue": "default", "x": 1.0})
+    raw.lpush("queue:default", job)
+    switch(client, disable_note=WHY)
+    work(rig.worker(), gate_of(client))
+    assert raw.lrange("qik:held:Note", 0, -1) == [job.encode()]
+    switch(client)
+    Releaser(gate_of(client)).look(rig.link)
+
+    assert raw.lrange("queue:default", 0, -1) == [job.encode()]
+
+
+@pytest.mark.parametrize(
+    "raw_job",
+    [
+        b"\xff\xfe",
+        b"{}",
+        b'{"class":7}',
+        b'{"class":"Has Space","args":[1],"jid":"a","queue":"default"}',
+        b'{"qik":"-","jid":"a","queue":"default","class":"Note","args":{}}',
+    ],
+)
+def test_bytes_that_are_no_job_pass_the_switches_and_are_told_by_the_run(
+    client: Client, raw_job: bytes
+) -> None:
+    switch(client, disable_queue_default=WHY, disable_note=WHY)
+
+    assert gate_of(client).over(Fetched(b"1.1", raw_job, "default")) is None
+
+
+def test_arguments_that_do_not_fit_have_no_key_and_are_left_to_the_run(client: Client) -> None:
+    where = Condition(Field.KEY, Operator.NOT_IN, ("7",))
+    switch(client, disable_charge=Rule(where=(where,)))
+    raw_job = b'{"qik":"-","jid":"a","queue":"default","class":"Charge","args":["x",2]}'
+
+    assert gate_of(client).over(Fetched(b"1.1", raw_job, "default")) is None
+
+
+def test_a_job_that_was_fetched_before_the_switch_is_stopped_at_its_start(client: Client) -> None:
+    works = processor(rows=None)
+    works.gate = gate_of(client)
+    raw_job = b'{"qik":"-","jid":"a","queue":"default","class":"Note","args":[1]}'
+    job = Fetched(b"1.1", raw_job, "default")
+    assert works.process(job, lambda _: None) == Done(job)
+    switch(client, disable_note=WHY)
+    stopped = works.process(job, lambda _: None)
+
+    assert isinstance(stopped, Other)
+    assert (stopped.kind, stopped.queue, stopped.failed) == (Kind.HELD, "Note", False)
+
+
+def test_a_run_that_is_asked_to_stop_by_a_switch_is_held_or_dropped_as_any_other(
+    client: Client,
+) -> None:
+    with registry.scope():
+
+        class Long(Job):
+            def perform(self, n: int) -> None:
+                switch(client, disable_long=Rule(cancel=True))
+                self.context.cancel()
+                self.context.checkpoint()
+
+        works = processor(rows=None)
+        works.gate = gate_of(client)
+        raw_job = b'{"qik":"-","jid":"a","queue":"default","class":"Long","args":[1]}'
+        job = Fetched(b"1.1", raw_job, "default")
+        stopped = works.process(job, lambda _: None)
+        asked = gate_of(client).cancelled([job])
+
+    assert isinstance(stopped, Other)
+    assert stopped.kind is Kind.HELD
+    assert asked == [b"1.1"]
+
+
+def test_a_switch_that_does_not_say_so_leaves_runs_alone(client: Client) -> None:
+    switch(client, disable_note=WHY)
+    raw_job = b'{"qik":"-","jid":"a","queue":"default","class":"Note","args":[1]}'
+
+    assert gate_of(client).cancelled([Fetched(b"1.1", raw_job, "default")]) == []
+
+
+def test_who_cannot_say_whether_a_class_is_reconciled_has_its_jobs_held(client: Client) -> None:
+    class Broken(Table):
+        def reconciled(self, name: str, /) -> bool:
+            raise RuntimeError("no")
+
+    gate = Gate(client.gate.board, registry.find, lambda: NOW, Broken)
+    switch(client, disable_charge=WHY)
+    raw_job = b'{"qik":"-","jid":"a","queue":"default","class":"Charge","args":[1]}'
+    stopped = gate.over(Fetched(b"1.1", raw_job, "default"))
+
+    assert isinstance(stopped, Other)
+    assert stopped.kind is Kind.HELD
+
+
+# --- release -------------------------------------------------------------------------
+
+
+def test_held_jobs_come_back_in_the_order_in_which_they_were_pushed(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    for n in range(20):
+        client.push("Mail", [n])
+    switch(client, disable_mail=WHY)
+    for n in range(20, 40):
+        client.push("Mail", [n])
+    worker, gate = rig.worker(), gate_of(client)
+    assert work(worker, gate) == []
+    for n in range(40, 60):
+        client.push("Mail", [n])
+    releaser = Releaser(gate)
+    assert releaser.look(rig.link) == float("inf")
+    switch(client)
+    ran: list[int] = []
+    for _ in range(2):
+        assert releaser.look(rig.link) == held.EVERY_MS / 1000
+        raw.delete("qik:released:Mail")
+        ran += work(worker, gate)
+
+    assert ran == list(range(60))
+    assert rig.locks() == 0
+    assert held.held(rig.link.call) == []
+
+
+def test_at_most_five_hundred_a_second_are_released_however_many_processes_look(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    switch(client, disable_note=WHY)
+    definition = registry.find("Note")
+    assert definition is not None
+    client.bulk(definition, [(n, "") for n in range(1_000)], Plan())
+    switch(client)
+    releasers = [Releaser(gate_of(client)) for _ in range(5)]
+    for releaser in releasers:
+        releaser.look(rig.link)
+
+    assert raw.llen("queue:default") == held.AT_ONCE
+    assert numbers(raw, "queue:default") == list(range(held.AT_ONCE))
+    assert 0 < raw.pttl("qik:released:Note") <= held.EVERY_MS
+
+
+def test_as_a_switch_is_turned_back_the_keys_that_run_are_released_and_no_others(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    switch(client, disable_mail=WHY)
+    for n in range(40):
+        client.push("Mail", [n])
+    gate = gate_of(client)
+    seven = Condition(Field.KEY, Operator.NOT_IN, ("7", "9"))
+    switch(client, disable_mail=Rule(where=(seven,)))
+    releaser = Releaser(gate)
+    releaser.look(rig.link)
+
+    assert numbers(raw, "queue:default") == [7, 9]
+    assert len(numbers(raw, "qik:held:Mail+")) == 38
+    assert releaser.look(rig.link) == float("inf")
+
+
+def test_a_rule_that_expires_by_itself_lets_its_jobs_go(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    switch(client, disable_mail=Rule(expires_at=NOW + 5))
+    client.push("Mail", [1])
+    at = [NOW]
+    releaser = Releaser(Gate(client.gate.board, registry.find, lambda: at[0]))
+    releaser.look(rig.link)
+    assert not raw.exists("queue:default")
+    at[0] += 5
+    releaser.look(rig.link)
+
+    assert numbers(raw, "queue:default") == [1]
+
+
+def test_a_spoiled_class_does_not_keep_the_others_held(
+    client: Client, raw: redis.Redis, rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    switch(client, disable_mail=WHY, disable_note=WHY)
+    client.push("Mail", [1])
+    client.push("Note", [2])
+    raw.delete("qik:held:Mail+")
+    raw.set("qik:held:Mail", "x")
+    switch(client)
+    Releaser(gate_of(client)).look(rig.link)
+
+    assert numbers(raw, "queue:default") == [2]
+    assert "held jobs of a class could not be released" in caplog.text
+
+
+def test_a_releaser_tells_of_an_outage(client: Client) -> None:
+    with pytest.raises(StoreUnavailable):
+        Releaser(gate_of(client)).look(Link("redis://127.0.0.1:1/0"))
