@@ -20,6 +20,7 @@ from reconciler.passes import ROLL_TIMEOUT, Tools
 from reconciler.rebuilding import Part
 from reconciler.rebuilt import Order, Progress, Rebuilt, State
 from reconciler.report import INVALID
+from reconciler.switches.stopping import why
 from reconciler.units import units
 
 PATIENCE: Final = 30.0
@@ -34,8 +35,6 @@ _PAUSE: Final = 0.5
 _LOOK: Final = 0.1
 _NAMED: Final = 20
 
-Switch = Callable[[Definition], str]
-"""Says which switch stops a reconciler now, and why; empty when none does."""
 T = TypeVar("T")
 
 
@@ -52,7 +51,6 @@ def rebuild(
     tools: Tools,
     order: Order,
     *,
-    switch: Switch = lambda _: "",
     stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Progress], object] = lambda _: None,
 ) -> Rebuilt:
@@ -65,7 +63,7 @@ def rebuild(
         SqlUnavailable: the home database cannot be reached at the beginning.
         NotMigrated: it has no tables of ours.
     """
-    return Rebuild(definitions, tools, order, switch, stop, tell).run()
+    return Rebuild(definitions, tools, order, stop, tell).run()
 
 
 class Rebuild:
@@ -76,17 +74,17 @@ class Rebuild:
         definitions: Sequence[Definition],
         tools: Tools,
         order: Order,
-        switch: Switch,
         stop: Callable[[], bool],
         tell: Callable[[Progress], object],
     ) -> None:
         self._tools = tools
         self._order = order
-        self._switch = switch
         self._stop = stop
         wanted = list(units(definitions, tools.engines))
         live = [each for each in wanted if not each.shadow]
-        self._parts = [Part(each, tools, self._size(each, len(live))) for each in live]
+        self._parts = [
+            Part(each, tools, self._size(each, len(live)), order.override) for each in live
+        ]
         self._journal = Journal(self._parts, tools, order, tell)
         for each in wanted:
             if each.shadow:
@@ -234,13 +232,19 @@ class Rebuild:
         self._journal.keep(self._epoch)
 
     def _may(self, part: Part) -> bool:
-        off = self._switch(part.definition)
-        if off and not self._order.override:
-            part.state, part.reason = State.SWITCHED_OFF, off
-        elif off and off not in self._journal.overridden:
-            self._journal.overridden.append(off)
-            self._journal.note(f"overridden: {off}")
-        return part.state is State.READY
+        """Whether no switch stops this part, or one of a reconciler that is overridden."""
+        stop = self._tools.stops.whole(part.definition)
+        if stop is None:
+            return True
+        if not part.overrides(stop):
+            part.state, part.reason = State.SWITCHED_OFF, why(stop)
+            if self._order.override:
+                part.reason += f"; enable {stop.flag}: workers would not run what is told"
+            return False
+        if stop.flag not in self._journal.overridden:
+            self._journal.overridden.append(stop.flag)
+            self._journal.note(f"overridden: {part.unit} is {why(stop)}")
+        return True
 
     def _room(self, part: Part) -> int:
         room, reason = self._tools.gates.room(part.definition)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Engine, func, select
 
 from qik_core import Code
+from qik_core.switches import Stop, flag_of_reconciler
 from reconciler import jitter
 from reconciler.bookmarks import Bookmark
 from reconciler.choice import Choice
@@ -46,6 +47,8 @@ class Part:
     tools: Tools
     size: int
     """Rows of a page."""
+    override: bool = False
+    """What the switch of the reconciler itself stops is told."""
     state: State = State.READY
     reason: str = ""
     total: int | None = None
@@ -188,7 +191,8 @@ class Part:
             found = self._choice.of(travelling)
         else:
             found = self.rest
-        new = self._choice.still(self._new(found), len(travelling)) if found else found
+        new = self._switched(self._new(found)) if found else found
+        new = self._choice.still(new, len(travelling)) if new else new
         if self.rest is None:
             self.invalid = [*self.invalid, *map(str, invalid)][:_SHOWN]
         self.codes.update(self._counted)
@@ -200,6 +204,17 @@ class Part:
         new = found.pick([at for at, each in enumerate(told) if not each])
         self._counted[TOLD] += len(found) - len(new)
         return new
+
+    def _switched(self, new: Batch) -> Batch:
+        """Return the rows that no kill switch keeps back; the others are counted."""
+        said = self.tools.stops.rows(self.definition, new)
+        free = [at for at, each in enumerate(said) if each is None or self.overrides(each)]
+        self._counted[Code.REFUSED] += len(new) - len(free)
+        return new.pick(free)
+
+    def overrides(self, stop: Stop) -> bool:
+        """Whether this switch is overridden: only that of the reconciler can be, since workers obey the others."""
+        return self.override and stop.flag == flag_of_reconciler(self.definition.name)
 
     def push(self, most: int, window: float) -> str:
         """Tell up to so many of the rows that are left, spread over `window` seconds; returns the loss id of Redis.

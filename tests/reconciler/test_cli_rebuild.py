@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from qik_core.passes import Passes
+from qik_core.switches import Rule, Snapshot
 from reconciler import audit
 from reconciler.bookmarks import Bookmarks
 from tests.reconciler.shop import fill
@@ -93,6 +95,23 @@ def test_nobody_who_could_confirm_means_no_rebuild(
         "tell every pending row without a job of Items, 500 rows a second? Add --yes" in done.stderr
     )
     assert raw.llen("queue:work") == 0
+
+
+def test_a_switched_off_reconciler_is_refused_and_can_be_overridden(
+    command: Command, home: Engine, raw: Any, seam: Passes
+) -> None:
+    fill(home, range(1, 4))
+    rule = Rule(source="sql", reason="an incident")
+    seam.publish(Snapshot(1, {"disable_reconciler_items": (rule,)}))
+
+    refused = command("rebuild", "--yes")
+    forced = command("rebuild", "--yes", "--override-switch")
+
+    assert (refused.returncode, forced.returncode) == (3, 0), refused.stderr + forced.stderr
+    assert "Items: switched_off" in refused.stdout
+    assert "disable_reconciler_items (sql): an incident" in refused.stdout
+    assert "overridden: Items is switched off by disable_reconciler_items" in forced.stderr
+    assert raw.llen("queue:work") == 3
 
 
 @pytest.mark.parametrize(
