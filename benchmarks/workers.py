@@ -16,6 +16,7 @@ from benchmarks.bench import Bench, MeasurementFailed, appears, wait_for
 from benchmarks.jobs import QUEUE, Noop
 from benchmarks.report import OURS
 from qik_core import configure
+from qik_core.store import Store
 
 CONCURRENCY = 10
 
@@ -101,6 +102,7 @@ class Qik:
 
     def fill(self, bench: Bench, n: int) -> None:
         """Put all jobs but the last into a paused queue."""
+        Store(bench.redis_url, birth_ms=0).look()  # nothing is held back, as it is after a loss
         bench.redis.sadd("paused", QUEUE)
         bench.side("bulk", n - 1)
         self.last = n - 1

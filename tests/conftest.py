@@ -183,7 +183,7 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+@pytest.fixture(params=servers.DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database: the test runs on SQLite, on PostgreSQL, and on MariaDB."""
     url: str = request.getfixturevalue(f"{request.param}_url")

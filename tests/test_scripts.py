@@ -122,6 +122,7 @@ def test_set_up_without_an_index_says_so_and_how_to_name_a_mirror(
         "setup",
         PIP_CONFIG_FILE="/dev/null",
         PIP_INDEX_URL="http://127.0.0.1:1/simple",
+        PIP_RETRIES="0",
     )
 
     assert done.returncode == 1

@@ -68,7 +68,13 @@ def finished(rig: Rig, jobs: Jobs, numbers: range) -> None:
     assert places.look(rig.raw).wrong() == []
 
 
-@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(each, marks=[] if each in ("LOADING", "NOPERM") else [pytest.mark.slow])
+        for each in ERRORS
+    ],
+)
 def test_an_error_of_a_bad_day_is_waited_out(
     rig: Rig, jobs: Jobs, proxy: FaultProxy, error: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,10 +20,11 @@ from reconciler import migrate
 from reconciler.engines import Engines
 from reconciler.tables import lease, passes
 from tests.reconciler.shop import Base, Item
+from tests.servers import on
 from tests.waiting import alive, eventually
 
 ROOT = Path(__file__).parents[2]
-LEASE = 3.0
+LEASE = 1.5
 ROWS = 500
 APP = """
 from sqlalchemy import select
@@ -117,6 +118,7 @@ def test_rows_are_told_once_by_two_processes(spawn: Spawn, raw: Any) -> None:
     assert len(keys) == ROWS
 
 
+@on("postgres")
 def test_after_flushall_rows_are_told_again_within_two_seconds_each_time(
     spawn: Spawn, raw: Any
 ) -> None:
@@ -142,6 +144,7 @@ def test_twenty_flushes_of_twenty_are_healed_within_two_seconds(spawn: Spawn, ra
         eventually(lambda: raw.llen("queue:work") == ROWS, 5.0)
 
 
+@on("mariadb")
 def test_a_queue_deleted_under_its_locks_is_told_again(
     spawn: Spawn, home: Engine, raw: Any
 ) -> None:
@@ -155,6 +158,7 @@ def test_a_queue_deleted_under_its_locks_is_told_again(
     eventually(lambda: raw.llen("queue:often") == ROWS, 15.0)
 
 
+@on("sqlite", "mariadb")
 def test_a_killed_holder_is_replaced_when_its_lease_has_expired(
     spawn: Spawn, home: Engine, raw: Any
 ) -> None:
@@ -201,8 +205,8 @@ def test_term_ends_a_process_within_seconds_and_frees_its_leases(
 
 
 @pytest.mark.parametrize(
-    "database_url", ["postgres", "mariadb"], indirect=True
-)  # SQLite waits for a frozen writer
+    "database_url", [pytest.param("postgres", marks=pytest.mark.slow), "mariadb"], indirect=True
+)  # SQLite waits for a frozen writer; PostgreSQL is in test_take_over
 def test_a_frozen_holder_is_deposed_and_does_no_harm(spawn: Spawn, home: Engine, raw: Any) -> None:
     first = spawn()
     eventually(lambda: raw.llen("queue:work") == ROWS, 15.0)
@@ -218,6 +222,7 @@ def test_a_frozen_holder_is_deposed_and_does_no_harm(spawn: Spawn, home: Engine,
     assert raw.llen("queue:work") == ROWS
 
 
+@on("sqlite")
 def test_redis_may_be_away_and_come_back_empty(
     spawn: Spawn, raw: Any, redis_server: Embedded
 ) -> None:
