@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import pytest
+
+from qik_core import Job, registry
 from qik_core.checks import Checks
 from qik_core.rows import Asked, Standing
 from qik_core.store.exchange import Fetched
@@ -118,3 +122,33 @@ def job(number: int, name: str = "Row", args: Sequence[object] | None = None) ->
 
 def before(desk: Checks, table: Table, number: int) -> Standing:
     return desk.before(table, asked(number), field(number))
+
+
+# --- fixtures of the tests that ask by many threads ------------------------------------------
+
+
+@pytest.fixture
+def row() -> Iterator[None]:
+    """The job whose rows are asked for."""
+    with registry.scope():
+
+        class Row(Job, unique_for=60):
+            def perform(self, n: int) -> None: ...
+
+        yield
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def desk(clock: Clock) -> Checks:
+    return Checks(registry.find, lambda: None, clock)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(40) as pool:
+        yield pool

@@ -5,47 +5,37 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from qik_core import Job, registry
+from qik_core import registry
 from qik_core.checks import Checks
 from qik_core.desk import BLIND, FRESH, MOST, PATIENCE
 from qik_core.payload import Payload
 from qik_core.rows import Asked, Standing
 from qik_core.store.ended import EndedKind
-from tests.qik_core.telling import Clock, Table, asked, before, field, job
+from tests.qik_core.telling import (
+    Clock,
+    Table,
+    asked,
+    before,
+    clock,
+    desk,
+    field,
+    job,
+    row,
+    threads,
+)
 from tests.waiting import eventually
+
+__all__ = ["clock", "desk", "row", "threads"]
 
 PENDING, GONE, UNKNOWN = Standing.PENDING, Standing.GONE, Standing.UNKNOWN
 
 
-@pytest.fixture(autouse=True)
-def _job() -> Iterator[None]:
-    with registry.scope():
-
-        class Row(Job, unique_for=60):
-            def perform(self, n: int) -> None: ...
-
-        yield
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def desk(clock: Clock) -> Checks:
-    return Checks(registry.find, lambda: None, clock)
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(40) as pool:
-        yield pool
+pytestmark = pytest.mark.usefixtures("row")
 
 
 # --- one question --------------------------------------------------------------------

@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qik_core import Job, registry
+from qik_core import registry
 from qik_core.checks import Checks
 from qik_core.desk import BLIND, PATIENCE
 from qik_core.rows import Standing
-from tests.qik_core.telling import Clock, Table, asked, before
+from tests.qik_core.telling import Clock, Table, asked, before, clock, desk, row, threads
 from tests.waiting import eventually
+
+__all__ = ["clock", "desk", "row", "threads"]
 
 PENDING, GONE, UNKNOWN = Standing.PENDING, Standing.GONE, Standing.UNKNOWN
 
 
-@pytest.fixture(autouse=True)
-def _job() -> Iterator[None]:
-    with registry.scope():
-
-        class Row(Job, unique_for=60):
-            def perform(self, n: int) -> None: ...
-
-        yield
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def desk(clock: Clock) -> Checks:
-    return Checks(registry.find, lambda: None, clock)
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(40) as pool:
-        yield pool
+pytestmark = pytest.mark.usefixtures("row")
 
 
 # --- what is left at a desk ----------------------------------------------------------------

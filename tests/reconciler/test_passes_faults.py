@@ -10,45 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import Engine, create_engine
 
 from reconciler.errors import Conflict, SqlUnavailable, StatementTimeout
-from reconciler.passes import Pass, Tools
-from reconciler.report import Outcome, Report
-from tests.reconciler.shop import Item, fill, items
+from reconciler.passes import Tools
+from reconciler.report import Outcome
+from tests.reconciler.failing import PAGES, ROWS, at_page, fails_then_completes, run
+from tests.reconciler.shop import fill
 from tests.servers import Postgres
 
-PENDING = select(Item.id).where(Item.state == "pending")
-ROWS = 300
-PAGES = (1, 2, 3, 4)
-"""Three are full, the last one is empty."""
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-def at_page(engine: Engine, page: int, do: Callable[[Any], object]) -> None:
-    """Call `do` with the driver's connection just before a page is asked for, once."""
-    seen: list[int] = []
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "FROM item" in statement:
-            seen.append(1)
-            if len(seen) == page:
-                do(connection.connection.driver_connection)
-
-
-def run(tools: Tools, **options: Any) -> Report:
-    given = {"batch_size": 100, "statement_timeout": 1.0, **options}
-    return Pass(items(PENDING, **given), tools, 1, lambda: None).run()
-
-
-def fails_then_completes(tools: Tools, raw: Any, first: Report, error: type[Exception]) -> None:
-    assert first.outcome is Outcome.FAILED, first
-    assert isinstance(first.error, error), first
-    again = Pass(items(PENDING, batch_size=100), tools, 1, lambda: None).run()
-    assert again.outcome is Outcome.COMPLETED, again
-    assert raw.llen("queue:work") == ROWS
 
 
 @on_postgres
@@ -148,7 +120,7 @@ def test_a_query_that_is_interrupted_at_a_page_fails_the_pass(
 
     assert report.outcome is Outcome.FAILED, report
     home.dispose()
-    assert run_again(tools).outcome is Outcome.COMPLETED
+    assert run(tools, statement_timeout=10.0).outcome is Outcome.COMPLETED
     assert raw.llen("queue:work") == ROWS
 
 
@@ -172,9 +144,5 @@ def test_a_table_that_is_gone_at_a_page_fails_the_pass(
 
     assert report.outcome is Outcome.FAILED, report
     assert "no such table" in report.reason
-    assert run_again(tools).outcome is Outcome.COMPLETED
+    assert run(tools, statement_timeout=10.0).outcome is Outcome.COMPLETED
     assert raw.llen("queue:work") == ROWS
-
-
-def run_again(tools: Tools) -> Report:
-    return Pass(items(PENDING, batch_size=100), tools, 1, lambda: None).run()

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, make_url, select
+from sqlalchemy import Engine, create_engine, make_url
 
 from qik_core.passes import Passes
 from reconciler import engines as engines_
-from reconciler import migrate, sql
-from reconciler.engines import Engines
-from reconciler.errors import SqlUnavailable, StatementTimeout
-from reconciler.passes import Pass, Tools
-from reconciler.report import Outcome, Report
-from tests.reconciler.shop import Base, Item, fill, items
+from reconciler import sql
+from reconciler.errors import StatementTimeout
+from reconciler.passes import Tools
+from reconciler.report import Outcome
+from tests.reconciler.failing import (
+    LOST,
+    PAGES,
+    ROWS,
+    at_page,
+    at_the_other_end,
+    fails_then_completes,
+    run,
+)
+from tests.reconciler.shop import fill
 from tests.reconciler.wire import Wire
 from tests.servers import MariaDb
 from tests.waiting import eventually
-
-PENDING = select(Item.id).where(Item.state == "pending")
-ROWS = 300
-PAGES = (1, 2, 3, 4)
 
 
 @pytest.fixture
@@ -44,41 +48,11 @@ def far(
     """What a pass works with, its rows and its ledger at the other end of the wire."""
     monkeypatch.setattr(engines_, "_SILENCE", 1)
     monkeypatch.setattr(sql, "_GRACE", 0.5)
-    engines = Engines({"default": make_url(mariadb_url).set(port=wire.port)})
-    home = engines.home()
-    migrate.upgrade(home)
-    Base.metadata.create_all(home)
-    yield Tools.of(seam, engines, "test")
-    engines.dispose()
+    with at_the_other_end(make_url(mariadb_url).set(port=wire.port), seam) as tools:
+        yield tools
 
 
-def at_page(engine: Engine, page: int, do: Callable[[Any], object]) -> None:
-    """Call `do` with the driver's connection just before a page is asked for, once."""
-    seen: list[int] = []
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "FROM item" in statement:
-            seen.append(1)
-            if len(seen) == page:
-                do(connection.connection.driver_connection)
-
-
-def run(tools: Tools, **options: Any) -> Report:
-    given = {"batch_size": 100, "statement_timeout": 1.0, **options}
-    return Pass(items(PENDING, **given), tools, 1, lambda: None).run()
-
-
-def fails_then_completes(tools: Tools, raw: Any, first: Report) -> None:
-    assert first.outcome is Outcome.FAILED, first
-    assert isinstance(first.error, SqlUnavailable), first
-    definition = items(PENDING, batch_size=100)
-    assert Pass(definition, tools, 1, lambda: None).run().outcome is Outcome.COMPLETED
-    assert raw.llen("queue:work") == ROWS
-
-
-@pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("fault", ["cut", "mid", "hole"])
+@pytest.mark.parametrize(("fault", "page"), LOST)
 def test_a_page_whose_answer_is_lost_fails_the_pass(
     far: Tools, wire: Wire, raw: Any, fault: str, page: int
 ) -> None:

@@ -1,29 +1,37 @@
-"""A PostgreSQL that fails at any page: the pass ends as failed, the next one tells the rest, and nothing is told twice."""
+"""A PostgreSQL that fails at any page: the pass ends as failed, the next one tells the rest, and nothing is told twice.
+
+Servers that die and tables that are locked are in test_passes_faults.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, make_url, select, text
+from sqlalchemy import Engine, make_url, select, text
 
 from qik_core.passes import Passes
-from reconciler import migrate, silence
-from reconciler.engines import Engines
-from reconciler.errors import SqlUnavailable, StatementTimeout
+from reconciler import silence
+from reconciler.errors import SqlUnavailable
 from reconciler.lease import Leases
-from reconciler.passes import Pass, Tools
-from reconciler.report import Outcome, Report
+from reconciler.passes import Tools
+from reconciler.report import Outcome
 from reconciler.sql import reading
-from tests.reconciler.shop import Base, Item, fill, items
+from tests.reconciler.failing import (
+    LOST,
+    PAGES,
+    ROWS,
+    at,
+    at_page,
+    at_the_other_end,
+    fails_then_completes,
+    run,
+)
+from tests.reconciler.shop import Item, fill
 from tests.reconciler.wire import Wire
 from tests.servers import Postgres
-
-PENDING = select(Item.id).where(Item.state == "pending")
-ROWS = 300
-PAGES = (1, 2, 3, 4)
 
 
 @pytest.fixture
@@ -44,47 +52,12 @@ def far(
     """What a pass works with, its rows and its ledger at the other end of the wire."""
     monkeypatch.setattr(silence, "GRACE", 0.5)
     monkeypatch.setattr("reconciler.engines.CONNECT_TIMEOUT", 1)
-    engines = Engines(
-        {"default": make_url(postgres_url).set(host="127.0.0.1", port=wire.port, query={})}
-    )
-    home = engines.home()
-    migrate.upgrade(home)
-    Base.metadata.create_all(home)
-    yield Tools.of(seam, engines, "test")
-    engines.dispose()
+    url = make_url(postgres_url).set(host="127.0.0.1", port=wire.port, query={})
+    with at_the_other_end(url, seam) as tools:
+        yield tools
 
 
-def at(engine: Engine, words: str, time: int, do: Callable[[Any], object]) -> None:
-    """Call `do` with the driver's connection just before the so manieth statement with these words, once."""
-    seen: list[int] = []
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def look(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if words in statement:
-            seen.append(1)
-            if len(seen) == time:
-                do(connection.connection.driver_connection)
-
-
-def at_page(engine: Engine, page: int, do: Callable[[Any], object]) -> None:
-    at(engine, "FROM item", page, do)
-
-
-def run(tools: Tools, **options: Any) -> Report:
-    given = {"batch_size": 100, "statement_timeout": 1.0, **options}
-    return Pass(items(PENDING, **given), tools, 1, lambda: None).run()
-
-
-def fails_then_completes(tools: Tools, raw: Any, first: Report) -> None:
-    assert first.outcome is Outcome.FAILED, first
-    assert isinstance(first.error, SqlUnavailable), first
-    definition = items(PENDING, batch_size=100)
-    assert Pass(definition, tools, 1, lambda: None).run().outcome is Outcome.COMPLETED
-    assert raw.llen("queue:work") == ROWS
-
-
-@pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("fault", ["cut", "mid", "hole"])
+@pytest.mark.parametrize(("fault", "page"), LOST)
 def test_a_page_whose_answer_is_lost_fails_the_pass(
     far: Tools, wire: Wire, raw: Any, fault: str, page: int
 ) -> None:
@@ -108,35 +81,6 @@ def test_a_connection_that_is_terminated_at_a_page_fails_the_pass(
     at_page(home, page, terminate)
 
     fails_then_completes(tools, raw, run(tools))
-
-
-@pytest.mark.parametrize("page", [1, 4])
-def test_a_server_that_dies_at_a_page_and_comes_back_fails_the_pass(
-    home: Engine, tools: Tools, raw: Any, postgres: Postgres, page: int
-) -> None:
-    fill(home, range(1, ROWS + 1))
-    postgres.run("CHECKPOINT")  # the server of the tests does not wait for its log at a commit
-
-    def restart(_: Any) -> None:
-        postgres.kill()
-        postgres.start()
-
-    at_page(home, page, restart)
-
-    fails_then_completes(tools, raw, run(tools))
-
-
-def test_a_table_that_stays_locked_fails_the_pass_by_its_timeout(
-    home: Engine, tools: Tools, raw: Any
-) -> None:
-    fill(home, range(1, ROWS + 1))
-    with home.connect() as locker:
-        locker.execute(text("LOCK TABLE item IN ACCESS EXCLUSIVE MODE"))
-        report = run(tools, statement_timeout=0.1)
-
-    assert report.outcome is Outcome.FAILED
-    assert isinstance(report.error, StatementTimeout)
-    assert run(tools).outcome is Outcome.COMPLETED
 
 
 def test_a_column_that_is_gone_fails_its_own_pass_and_says_so(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine
 
 from qik_core.passes import Passes
 from reconciler.definition import Definition
@@ -17,10 +17,7 @@ from reconciler.inquiry import Means, inquire
 from reconciler.lease import Leases
 from reconciler.why import Answer, why
 from tests.qik_core.store.rig import Rig, Worker
-from tests.reconciler.shop import Item
-
-PENDING = select(Item.id).where(Item.state == "pending")
-Ask = Callable[..., Answer]
+from tests.reconciler.whys import Ask
 
 
 @pytest.fixture(params=["sqlite_url", "postgres_url"], ids=["sqlite", "postgres"])
