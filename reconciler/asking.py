@@ -32,6 +32,8 @@ class Asked(Generic[T]):
 
     def __init__(self, ask: Callable[[], T], until: float) -> None:
         self.error: Exception | None = None
+        self.late = False
+        """No answer had come by the deadline."""
         self._answer: T | None = None
         self._until = until
         self._began = time.monotonic()
@@ -43,7 +45,8 @@ class Asked(Generic[T]):
     def answer(self, late: Callable[[str], Exception], whom: str) -> T | None:
         """Return the answer; None where `error` says why there is none."""
         self._thread.join(max(0.0, self._until - time.monotonic()))
-        if self._thread.is_alive():
+        self.late = self._thread.is_alive()
+        if self.late:
             waited = time.monotonic() - self._began
             self.error = late(f"no answer from {whom} within {waited:.1f} s")
         return self._answer if self.error is None else None

@@ -138,6 +138,8 @@ class _Inquiry:
         self.means = means
         self.until = until
         self.known = Known(definition, key)
+        self.silent: set[str] = set()
+        """Who has not answered in time: said once, however much they were asked."""
 
     def ask(self) -> Known:
         known, early = self.known, digest_of_key(self.definition, self.known.key)
@@ -171,8 +173,11 @@ class _Inquiry:
 
     def _answer(self, asked: Asked[T], late: Callable[[str], Exception], whom: str) -> T | None:
         answer = asked.answer(late, whom)
-        if asked.error is not None and str(asked.error) not in map(str, self.known.errors):
+        said = whom in self.silent or str(asked.error) in map(str, self.known.errors)
+        if asked.error is not None and not said:
             self.known.errors.append(asked.error)
+        if asked.late:
+            self.silent.add(whom)
         return answer
 
     def _row(self) -> OfRow:
