@@ -77,4 +77,5 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*heads, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=True).print(table)
+    # What comes from Redis is shown as it is: `[/b]` is no markup, `:100:` no picture.
+    Console(soft_wrap=True, markup=False, emoji=False).print(table)

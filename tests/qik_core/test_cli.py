@@ -229,6 +229,11 @@ def test_status_shows_jobs_under_which_a_process_died(
     assert seen["queues"]["billing"]["suspects"] == 2
 
 
+def test_status_shows_names_as_they_are(qik: Qik, redis_url: str, raw: redis.Redis) -> None:
+    raw.sadd("queues", "a[/b]:100:")  # no markup, and no picture
+    assert "a[/b]:100:" in qik("status", REDIS_URL=redis_url).stdout
+
+
 def test_status_needs_no_application(qik: Qik, redis_url: str) -> None:
     assert qik("status", REDIS_URL=redis_url, QIK_APP="not.there").returncode == 0
 
