@@ -13,7 +13,9 @@ from qik_core.cli.group import Commands, Lazy
 from qik_core.errors import QikError
 
 COMMANDS: Final[Commands] = {
+    "disable": ("switch", "Stop a job class, a reconciler or a queue."),
     "drill": ("drill", "Break a scratch Redis in every way, and prove that nothing is lost."),
+    "enable": ("switch", "Let work run again that was switched off."),
     "export": ("export", "Write jobs into a file, and leave them where they are."),
     "flush": ("flush", "Take jobs out of Redis that SQL tells again."),
     "import": ("export", "Put the jobs of a file back, each once."),
@@ -25,6 +27,7 @@ COMMANDS: Final[Commands] = {
     "run": ("work", "Run the reconcilers of APP until TERM."),
     "shadow": ("shadow", "Say what reconcilers in shadow would have told."),
     "status": ("look", "Show every reconciler: who runs it, how its last pass ended."),
+    "switches": ("switches", "List everything that is switched off."),
     "upgrade": ("work", "Make our tables, or move them on to this release."),
     "why": ("why", "Say why a row has not run, and when it will. Writes nothing."),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from time import time
+from time import monotonic, time
 from typing import Final
 
 from sqlalchemy import Engine
@@ -17,12 +17,13 @@ from sqlalchemy import Engine
 from qik_core.errors import QikError
 from qik_core.passes import Passes
 from qik_core.switches import Condition, Rule, Snapshot
-from reconciler.errors import NotMigrated, SqlUnavailable
+from reconciler.asking import Asked
+from reconciler.errors import NotMigrated, SqlUnavailable, StatementTimeout
 from reconciler.registry import everything
 from reconciler.switches.provider import Rules, Source
 from reconciler.switches.publishing import following, of_source, sound
 from reconciler.switches.rules import BY_HAND, in_force, merged, stops
-from reconciler.switches.settling import By, dropped, settle
+from reconciler.switches.settling import By, settle
 from reconciler.switches.table import NOW, Said, Shelf, Table, Writer
 
 _TRIES: Final = 3
@@ -56,18 +57,19 @@ class Done:
     in_sql: bool = False
     version: int | None = None
     """Of the snapshot that says so; None: Redis does not answer."""
-    dropped: int | None = None
-    """Jobs that the flag has stopped while it was on; None: not known."""
+    counted: int | None = None
+    """Jobs that the flag had stopped before it went on; None: not known."""
     errors: list[QikError] = field(default_factory=list)
     """Of whom did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Switcher:
-    """Says things by hand. `seam` is None where no Redis is named."""
+    """Says things by hand. `seam` is None where no Redis is named; SQL has `patience` seconds to answer."""
 
     home: Engine
     seam: Passes | None
+    patience: float = 10.0
 
     def disable(self, order: Order) -> Done:
         """Switch a flag on, which stops work. Raises nothing of ours: see `Done.errors`."""
@@ -108,9 +110,10 @@ class Switcher:
         done = Done(flag)
         published = Snapshot() if self.seam is None else self.seam.switches()
         counts = self._counts(done)
+        done.counted = None if counts is None else counts.get(flag, 0)
         shelf = self._in_sql(done, by, rules, counts)
         if shelf is None:
-            known = self._only_in_redis(done, published, rules)
+            known = self._only_in_redis(done, by, published, rules)
         else:
             known = _known(shelf, published, flag)
         done.now = merged(known, time()).get(flag, ())
@@ -127,33 +130,31 @@ class Switcher:
     def _in_sql(
         self, done: Done, by: By, rules: _Make, counts: Mapping[str, int] | None
     ) -> Shelf | None:
-        def write(writer: Writer) -> Shelf:
+        def write(writer: Writer) -> tuple[tuple[Rule, ...], Said | None, Shelf]:
             now, known = writer.before.now, writer.before.known()
-            done.before = in_force(merged(known, now).get(done.flag, ()), now)
-            noted = writer.before.said.get((done.flag, NOW))
-            count = None if counts is None else counts.get(done.flag, 0)
-            done.dropped = dropped(noted.counted if noted else count, count)
-            others = merged(
-                {name: each for name, each in known.items() if name not in BY_HAND}, now
-            )
-            made = rules(others, now)
+            others = {name: each for name, each in known.items() if name not in BY_HAND}
+            made = rules(merged(others, now), now)
             if made:
-                said = Said(flag=done.flag, source=Source.SQL, rules=made, at=now, **by._asdict())
-                writer.put(said)
+                writer.put(Said(done.flag, Source.SQL.value, made, by.who, by.reason, now))
             else:
-                writer.drop(done.flag, Source.SQL)
+                writer.drop(done.flag, Source.SQL.value)
             settle(writer, counts, {done.flag: by})
-            return writer.shelf
+            noted = writer.before.said.get((done.flag, NOW))
+            return merged(known, now).get(done.flag, ()), noted, writer.shelf
 
-        try:
-            shelf = Table(self.home).change(write)
-        except (SqlUnavailable, NotMigrated) as error:
-            done.errors.append(error)
+        began = Asked(lambda: Table(self.home).change(write), monotonic() + self.patience)
+        answer = began.answer(SqlUnavailable, "the home database")
+        if answer is None:
+            done.errors.append(_ours(began.error))
             return None
+        done.before, noted, shelf = answer
         done.in_sql = True
+        done.counted = done.counted if noted is None else noted.counted
         return shelf
 
-    def _only_in_redis(self, done: Done, published: Snapshot, rules: _Make) -> dict[str, Rules]:
+    def _only_in_redis(
+        self, done: Done, by: By, published: Snapshot, rules: _Make
+    ) -> dict[str, Rules]:
         """Say it in Redis alone; whoever can write it into SQL first does so."""
         now = time()
         done.before = in_force(published.rules.get(done.flag, ()), now)
@@ -164,7 +165,8 @@ class Switcher:
             replace(each, source=Source.REDIS.value) for each in rules(merged(others, now), now)
         )
         # Of what SQL would say nothing is known but what is published, so nothing may be left to it.
-        over = Rule(percent=0.0, source=Source.REDIS.value, since=now)
+        redis = Source.REDIS.value
+        over = Rule(percent=0.0, source=redis, who=by.who, reason=by.reason, since=now)
         known.setdefault(Source.REDIS.value, {})[done.flag] = made or (over,)
         return dict(known)
 
@@ -208,5 +210,12 @@ def _known(shelf: Shelf, published: Snapshot, flag: str) -> dict[str, Rules]:
     return {**known, Source.REDIS: waiting}
 
 
+def _ours(error: Exception | None) -> QikError:
+    """Return an error of the database; one that nobody expected is raised."""
+    if isinstance(error, (SqlUnavailable, StatementTimeout, NotMigrated)):
+        return error
+    raise error or SqlUnavailable("no answer from the home database")
+
+
 def _is_of_sql(error: QikError) -> bool:
-    return isinstance(error, (SqlUnavailable, NotMigrated))
+    return isinstance(error, (SqlUnavailable, StatementTimeout, NotMigrated))

@@ -68,7 +68,8 @@ class Names:
     """Name or alias → name."""
     told: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Job class → the reconcilers that tell it."""
-    queues: frozenset[str] = frozenset()
+    queues: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Queue → the job classes that are pushed to it."""
     complete: bool = True
     """They are all there are; otherwise only those that SQL and Redis have seen at work."""
 
@@ -94,11 +95,15 @@ def of_application() -> Names:
     for each in everything():
         told.setdefault(each.facts.name, set()).add(each.name)
     served = {queue for each in current().all_capsules().values() for queue, _ in each.queues}
-    used = {each.queue for each in jobs} | {each.queue for each in everything() if each.queue}
+    queues: dict[str, set[str]] = {queue: set() for queue in served}
+    uses = [(each.queue, each.name) for each in jobs]
+    uses += [(each.queue, each.facts.name) for each in everything() if each.queue]
+    for queue, name in uses:
+        queues.setdefault(queue, set()).add(name)
     return Names(
         {alias: each.name for each in jobs for alias in (each.name, *each.aliases)},
         {name: frozenset(names) for name, names in told.items()},
-        frozenset(served | used),
+        {queue: frozenset(names) for queue, names in queues.items()},
     )
 
 

@@ -62,8 +62,8 @@ def copy(writer: Writer, source: str, rules: Rules) -> None:
             writer.put(said)
 
 
-def adopt(writer: Writer, waiting: Rules) -> None:
-    """Write what was said by hand while SQL did not answer."""
+def adopt(writer: Writer, waiting: Rules) -> dict[str, By]:
+    """Write what was said by hand while SQL did not answer; returns by whom."""
     now = writer.before.now
     known = {name: each for name, each in writer.shelf.known().items() if name not in BY_HAND}
     others = merged(known, now)
@@ -83,6 +83,7 @@ def adopt(writer: Writer, waiting: Rules) -> None:
                 at=now,
             )
         )
+    return {flag: By(rules[0].who, rules[0].reason) for flag, rules in waiting.items()}
 
 
 def forget(writer: Writer, source: str) -> None:

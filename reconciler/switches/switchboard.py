@@ -158,7 +158,7 @@ class Switchboard:
 
     def _settle(self, writer: Writer, counts: Mapping[str, int] | None) -> Shelf:
         waiting = self._waiting
-        adopt(writer, waiting)
+        by = adopt(writer, waiting)
         for source in self._strangers(writer.before):
             forget(writer, source)
         for each in self._providers:
@@ -166,7 +166,7 @@ class Switchboard:
             if rules is not None:
                 copy(writer, each.name, rules)
             writer.note(each.name, _health(each, rules, writer.before))
-        for change in settle(writer, counts):
+        for change in settle(writer, counts, by):
             log.warning(
                 "switch %s",
                 change.action,

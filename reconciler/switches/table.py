@@ -30,7 +30,7 @@ T = TypeVar("T")
 _c = switch.c
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Said:
     """What one source says of one flag. Times are epoch seconds by the home database's clock."""
 

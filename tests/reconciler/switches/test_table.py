@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine, update
@@ -49,7 +50,7 @@ def test_what_was_said_is_read_by_flag_and_source_until_it_is_dropped(table: Tab
 def test_how_a_provider_is_is_noted_and_forgotten(table: Table) -> None:
     for problem in ("", "no answer"):
         known = Health(problem, 5.0, known=not problem)
-        table.change(lambda writer, known=known: writer.note("unleash", known))
+        table.change(partial(Writer.note, provider="unleash", health=known))
         assert table.read().health == {"unleash": known}
     assert table.read().known() == {"unleash": {}}
 
