@@ -51,6 +51,7 @@ class Link:
         self._url = url
         self._timeout = timeout
         self._connection: Any = None
+        self._readable = select.poll()
 
     def call(self, *args: Arg, timeout: float | None = None) -> Any:
         """Send one command and return its reply.
@@ -104,7 +105,7 @@ class Link:
 
         Nobody waits for an answer on it, so whatever can be read there is its end, or what somebody left unread.
         """
-        if self._connection is not None and _has_something_to_read(self._connection):
+        if self._connection is not None and self._readable.poll(0):
             self.close()
 
     def close(self) -> None:
@@ -121,6 +122,8 @@ class Link:
             except (redis.RedisError, OSError) as error:
                 raise self._failed(error, sent=False) from None
             self._connection = connection
+            self._readable = select.poll()
+            self._readable.register(_socket(connection), select.POLLIN)
         return self._connection
 
     def _failed(self, error: Exception, *, sent: bool) -> StoreError:
@@ -208,15 +211,6 @@ def _text(error: Exception) -> str:
     """Return an error as the server wrote it: redis-py takes the first word off and keeps it apart."""
     word = getattr(error, "status_code", None)
     return f"{word} {error}" if word else str(error)
-
-
-def _has_something_to_read(connection: Any) -> bool:
-    socket = _socket(connection)
-    if socket is None:
-        return True
-    poll = select.poll()
-    poll.register(socket, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _socket(connection: Any) -> Any:
