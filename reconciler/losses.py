@@ -144,12 +144,13 @@ def sentence(loss: RedisLoss) -> str:
         none = loss.counted_ago is not None and loss.kind is not LossKind.LOCKS
         return loss.text + ("; no job of a class without reconciler waited there" if none else "")
     named = ", ".join(
-        f"{name or 'jobs that are not ours'} {sum(where.values()):,} ({_places(where)})"
+        f"{name or 'jobs that are not ours'} {sum(where.values()):,} ({places(where)})"
         for name, where in sorted(loss.unreconciled.items())
     )
     about = "" if loss.exact else "about "
     return f"{loss.text}; {about}{loss.gone:,} jobs that no reconciler tells again, counted {loss.counted_ago:g} s before: {named}"
 
 
-def _places(where: Mapping[str, int]) -> str:
+def places(where: Mapping[str, int]) -> str:
+    """Return where jobs were and how many, for people."""
     return ", ".join(f"{at} {count:,}" for at, count in sorted(where.items()))

@@ -28,6 +28,7 @@ COMMANDS: Final[Commands] = {
     "shadow": ("shadow", "Say what reconcilers in shadow would have told."),
     "status": ("look", "Show every reconciler: who runs it, how its last pass ended."),
     "switches": ("switches", "List everything that is switched off."),
+    "timeline": ("timeline", "Show what happened lately, in one list by time."),
     "upgrade": ("work", "Make our tables, or move them on to this release."),
     "why": ("why", "Say why a row has not run, and when it will. Writes nothing."),
 }
