@@ -94,7 +94,7 @@ def drill(**given: object) -> NoReturn:
     options = _Given(**given)  # type: ignore[arg-type]
     kinds = chosen(options.faults)
     where = options.folder or _FOLDER / f"drill-{time.strftime('%Y%m%d-%H%M%S')}"
-    console = Console(highlight=False, stderr=options.as_json, soft_wrap=True)
+    console = Console(highlight=False, markup=False, stderr=options.as_json, soft_wrap=True)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         evidence = _conduct(options, kinds, console, where)
@@ -130,7 +130,7 @@ def _print(console: Console, evidence: Evidence, findings: Sequence[Finding]) ->
         mark = Text("ok   ", style="green") if finding.good else Text("OFF  ", style="bold red")
         console.print(mark, f"{finding.what}: ", Text(finding.value), sep="")
         if finding.detail:
-            console.print(f"     {finding.detail}", markup=False)
+            console.print(f"     {finding.detail}")
     console.print(headline(evidence, findings), style="bold")
 
 
@@ -152,11 +152,11 @@ class _Lines:
         """Say how things stand, if it was not said just now."""
         if sample.at >= self._next:
             self._next = sample.at + _EVERY
-            self._console.print(_line(sample, healing), markup=False)
+            self._console.print(_line(sample, healing))
 
     def say(self, text: str) -> None:
         """Say what has happened."""
-        self._console.print(text, markup=False)
+        self._console.print(text)
 
 
 class _Live:
@@ -171,7 +171,7 @@ class _Live:
 
     def say(self, text: str) -> None:
         """Say what has happened."""
-        self._live.console.print(text, markup=False)
+        self._live.console.print(text)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +13,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from qik_core.drilling import Scratch
+from qik_core.drilling import Place, Scratch
 from qik_core.passes import Passes
+from qik_core.settings import current, use
 from qik_core.settings import load as load_settings
-from qik_core.settings import use
 from reconciler import application
 from reconciler.definition import Definition
 from reconciler.drill import places, processes, pusher
@@ -72,6 +73,7 @@ def conduct(order: Order, show: Show) -> Evidence:
     with places.redis_of(order.wanted) as redis_url:
         _settle(redis_url, databases, order.folder)
         definitions = application.reconcilers(order.app)
+        places.check_settings(order.wanted, redis_url, databases, current())
         own = order.app == OWN
         places.prepare(databases, upgrade=own or order.wanted.database_url is not None)
         around = _surroundings(order, redis_url, databases, definitions)
@@ -132,7 +134,11 @@ def _run(
 
 
 def _settle(redis_url: str, databases: Mapping[str, str], folder: Path) -> None:
-    """Give this process the settings of the drill: nothing of the caller's environment or file comes in."""
+    """Give this process the settings of the drill: nothing of the caller's environment or file comes in.
+
+    An application may read the environment itself.
+    """
+    os.environ.update({**processes.urls(databases), "REDIS_URL": redis_url})
     flags: dict[str, Any] = {
         "redis": redis_url,
         "databases": dict(databases),
@@ -168,7 +174,9 @@ def _refuse_nothing(app: str, load: Load, rows: Rows) -> None:
 
 def _is_done(scratch: Scratch, seen: Sight, *, own: bool) -> bool:
     """Whether nothing is left to do; of an application of one's own, jobs may stay that have no row."""
-    return not seen.pending and (not own or (not seen.census.count() and not scratch.locks()))
+    if not own:
+        return not seen.pending and not seen.census.count(Place.RUNNING)
+    return not seen.pending and not seen.census.count() and not scratch.locks()
 
 
 def _stop(wanted: Sequence[Process]) -> dict[str, int]:

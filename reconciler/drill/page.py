@@ -66,7 +66,8 @@ def headline(evidence: Evidence, findings: Sequence[Finding]) -> str:
     """Return the drill in one line."""
     off = sum(not finding.good for finding in findings)
     said = "nothing is off" if sound(findings) else f"{off} of {len(findings)} findings are off"
-    return f"{lost(evidence)} lost, {doubled(evidence)} doubled, {_overlaps(evidence)} overlaps; {said}"
+    twice = f"{doubled(evidence)} doubled, " if evidence.effects else ""
+    return f"{lost(evidence)} lost, {twice}{_overlaps(evidence)} overlaps; {said}"
 
 
 def _overlaps(evidence: Evidence) -> int:
@@ -84,7 +85,9 @@ def _head(evidence: Evidence, findings: Sequence[Finding]) -> str:
     )
     facts = [
         _fact("lost", lost(evidence), good=lost(evidence) == 0),
-        _fact("doubled", doubled(evidence), good=doubled(evidence) == 0),
+        _fact("doubled", doubled(evidence), good=doubled(evidence) == 0)
+        if evidence.effects
+        else "",
         _fact("overlaps", _overlaps(evidence), good=_overlaps(evidence) == 0),
         _fact("longest to heal", "-" if longest is None else f"{longest:.1f} s", good=None),
         _fact("rows", f"{evidence.rows:,}", good=None),

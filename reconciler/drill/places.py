@@ -64,7 +64,7 @@ def _refuse_residents(scratch: Scratch) -> None:
     if found.keys:
         shown = ", ".join(found.names) or "in other databases of that server"
         raise Unsafe(
-            f"something lives in the Redis of --redis-url: {found.keys:,} keys ({shown}{' …' * (found.keys > len(found.names))})."
+            f"something lives in the Redis of --redis-url: {found.keys:,} key{'s' * (found.keys != 1)} ({shown}{' …' * (found.keys > len(found.names))})."
             " A drill would destroy them: name an empty one, or leave --redis-url out for a private server"
         )
 
@@ -91,6 +91,27 @@ def databases_of(wanted: Wanted, folder: Path) -> dict[str, str]:
             "--database-url is what the settings name: say --i-mean-it, or name another database"
         )
     return {HOME: given} if not wanted.meant else {**named, HOME: given}
+
+
+def check_settings(
+    wanted: Wanted, redis_url: str, databases: Mapping[str, str], found: Settings
+) -> None:
+    """Look whether an application, now that it is imported, has named another Redis or other databases by `configure()`.
+
+    Raises:
+        Unsafe: it has.
+    """
+    if found.redis != redis_url:
+        raise Unsafe(
+            f"{wanted.app} names its Redis by configure(), so its processes would not use the drill's: "
+            "let it read REDIS_URL"
+        )
+    other = [name for name, url in databases.items() if found.databases.get(name) != url]
+    if other:
+        raise Unsafe(
+            f"{wanted.app} names the databases {', '.join(other)} by configure(), so its processes would not use the "
+            "drill's: let it read DATABASE_URL"
+        )
 
 
 def prepare(databases: Mapping[str, str], *, upgrade: bool) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 import qik_core
 from reconciler.drill.errors import ProcessFailed
 from reconciler.drill.harness import APP, FOLDER
+from reconciler.engines import HOME
 
 THREADS: Final = 5
 WORKERS: Final = 2
@@ -47,13 +48,9 @@ class Surroundings:
             str(Path(qik_core.__file__).parents[1]),
             kept.get("PYTHONPATH", ""),
         ]
-        named = {
-            "DATABASE_URL" if name == "default" else f"DATABASE_URL_{name.upper()}": url
-            for name, url in self.databases.items()
-        }
         return {
             **kept,
-            **named,
+            **urls(self.databases),
             "PYTHONPATH": os.pathsep.join(filter(None, here)),
             "REDIS_URL": self.redis_url,
             "QIK_HEARTBEAT": str(self.heartbeat),
@@ -134,6 +131,14 @@ class Process:
         """Return the end of its log."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-_TAIL:])
+
+
+def urls(databases: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the environment that name these databases."""
+    return {
+        "DATABASE_URL" if name == HOME else f"DATABASE_URL_{name.upper()}": url
+        for name, url in databases.items()
+    }
 
 
 def worker(number: int, around: Surroundings) -> Process:

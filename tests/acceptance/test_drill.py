@@ -103,6 +103,55 @@ def test_every_fault_heals_on_every_database(
     assert json.loads(drill.json) == drill.report
 
 
+APP = """
+import os
+from sqlalchemy import create_engine, insert, select, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from qik_core import Job
+from reconciler import Reconciler, derive
+
+class Base(DeclarativeBase): ...
+
+class Invoice(Base):
+    __tablename__ = "invoice"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str]
+
+engine = create_engine(os.environ["DATABASE_URL"], connect_args={"timeout": 30})
+Base.metadata.create_all(engine)
+
+class Charge(Job, queue="billing", unique_for=3600):
+    def perform(self, invoice_id: int) -> None:
+        mine = update(Invoice).where(Invoice.id == invoice_id)
+        with engine.begin() as connection:
+            connection.execute(mine.values(status="paid"))
+
+class Open(Reconciler, every=1):
+    pending = derive(Charge, select(Invoice.id).where(Invoice.status == "open"))
+
+def drill_rows(count: int) -> None:
+    new = insert(Invoice).returning(Invoice.id)
+    with engine.begin() as connection:
+        ids = connection.scalars(new, [{"status": "open"}] * count).all()
+    Charge.perform_bulk([(each,) for each in ids])
+"""
+
+
+@pytest.mark.slow
+def test_an_application_of_ones_own_is_drilled_on_the_database_that_is_named(
+    drill: Drill, sqlite_url: str
+) -> None:
+    (drill.folder / "shop.py").write_text(APP)
+    words = ["--app", "shop", "--database-url", sqlite_url]
+
+    assert drill.run(*words, "--faults", "queued,lists", rows=100) == 0, drill.said
+
+    assert "0 lost, 0 overlaps; nothing is off" in drill.said
+    assert drill.report["settings"]["application"] == "shop"
+    assert "doubled" not in drill.said
+    assert all(fault["hit"] for fault in drill.report["faults"])
+
+
 NO_GUARD = """
 import sys
 if "guard.py" not in sys.argv[0]:

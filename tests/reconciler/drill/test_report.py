@@ -90,6 +90,13 @@ def test_what_is_off_is_said_on_the_page() -> None:
     assert "never" in text
 
 
+def test_nobody_claims_to_know_the_effects_of_an_application_of_ones_own() -> None:
+    text = " ".join(shown(replace(good(), effects=None)).said)
+
+    assert "0 lost, 0 overlaps; nothing is off" in text
+    assert "doubled" not in text
+
+
 def test_names_of_rows_and_settings_cannot_break_the_page() -> None:
     hostile = "<script>alert('a')</script>&\"'"
     evidence = replace(
