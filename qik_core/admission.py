@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Collection, Sequence
+from functools import partial
 
+from qik_core.capsule import Capsules
 from qik_core.ends import unique_of
 from qik_core.gate import Gate
 from qik_core.store.exchange import Fetched, Kind, Other
@@ -12,38 +15,48 @@ from qik_core.store.worker import WorkerStore
 
 
 class Admission:
-    """What one courier lets its threads have. Not for two threads at once, but for `superseded`, under the courier's lock."""
+    """What one courier lets its threads have. `lock` is the courier's, which guards what it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, capsules: Capsules, lock: threading.Lock) -> None:
+        self._capsules = capsules
+        self._lock = lock
         self.superseded: set[bytes] = set()
         """Fields of jobs whose key another run holds."""
         self.gate: Gate | None = None
         """The kill switches; None: there are none."""
 
-    def look(
-        self, store: WorkerStore, link: Link, running: Callable[[], Sequence[Fetched]]
-    ) -> Sequence[bytes]:
-        """Look at the switches once in a while; returns the fields of runs that are asked to stop. Raises StoreUnavailable."""
-        if self.gate is None:
-            return ()
-        if not self.gate.board.look(lambda version, counts: store.switches(link, version, counts)):
-            return ()
-        return self.gate.cancelled(running())
-
-    def sort(self, jobs: Sequence[Fetched]) -> tuple[Sequence[Fetched], Sequence[Other]]:
-        """Return the jobs that may start, and the outcomes of the others."""
+    def startable(self, jobs: Sequence[Fetched]) -> Sequence[Fetched]:
+        """Return the jobs that may start; the others are over, in their order. Under the lock."""
         shut = self.gate is not None and self.gate.shut
         if not self.superseded and not shut:
-            return jobs, ()
+            return jobs
         free: list[Fetched] = []
-        over: list[Other] = []
         for job in jobs:
             ended = self._over(job, shut=shut)
             if ended is None:
                 free.append(job)
             else:
-                over.append(ended)
-        return free, over
+                self._capsules.done.append(ended)
+        return free
+
+    def supersede(self, fields: Collection[bytes]) -> None:
+        """Another run holds the keys of these jobs: do not start them, stop them at their next checkpoint."""
+        with self._lock:
+            self.superseded.update(fields)
+            self._capsules.sort(self.startable)
+        self._capsules.cancel(fields)
+
+    def look(self, store: WorkerStore, link: Link) -> None:
+        """Look at the switches once in a while, and obey them. Raises StoreUnavailable.
+
+        What is switched off leaves the pockets before more of it is fetched: so it is held in its order.
+        """
+        if self.gate is None or not self.gate.board.look(partial(store.switches, link)):
+            return
+        if self.gate.shut:
+            with self._lock:
+                self._capsules.sort(self.startable)
+            self._capsules.cancel(self.gate.cancelled(self._capsules.running()))
 
     def _over(self, job: Fetched, *, shut: bool) -> Other | None:
         if job.field in self.superseded:

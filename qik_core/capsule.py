@@ -177,7 +177,8 @@ class Capsules:
     def sort(self, startable: Callable[[Sequence[Fetched]], Sequence[Fetched]]) -> None:
         """Leave only those jobs in the pockets that may start."""
         for each in self._all:
-            each.crew.pocket.extendleft(startable(each.crew.empty_pocket()))
+            waiting = each.crew.empty_pocket()[::-1]
+            each.crew.pocket.extendleft(reversed(startable(waiting)))
             each.crew.call(len(each.crew.pocket))
 
     def empty_pockets(self, *, stuck_only: bool = False) -> list[Fetched]:

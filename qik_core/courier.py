@@ -54,12 +54,12 @@ class Courier:
         self.store = store()
         self.alone = Alone(self.store.limits.heartbeat)
         self._lock = threading.Lock()
+        self.admission = Admission(self.capsules, self._lock)
         self.held: dict[bytes, Fetched] = {}
         self._sequence = 0
         self._sent: Sent | None = None
         self._unsent: list[Outcome] = []
         self._returning: list[Fetched] = []
-        self.admission = Admission()
         self._patience = Patience()
         self._looked_at = 0.0
         self._epoch: Epoch | None = None
@@ -110,10 +110,7 @@ class Courier:
 
     def supersede(self, fields: set[bytes]) -> None:
         """Another run holds the keys of these jobs: do not start them, stop them at their next checkpoint."""
-        with self._lock:
-            self.admission.superseded |= fields
-            self.capsules.sort(self._startable)
-        self.capsules.cancel(fields)
+        self.admission.supersede(fields)
         self.ring()
 
     def dismiss(self) -> None:
@@ -144,7 +141,7 @@ class Courier:
             self._bell.check()
         if self._fenced:
             self._come_back()
-        self.capsules.cancel(self.admission.look(self.store, self._link, self.capsules.running))
+        self.admission.look(self.store, self._link)
         if self._returning:
             self._give_back()
         if self.alone.active:
@@ -236,7 +233,7 @@ class Courier:
 
     def _fill(self, sent: Sent, jobs: Sequence[Fetched]) -> None:
         capsule = self.capsules.serving(jobs[0].queue) if sent.suspects else sent.capsule
-        capsule.fill(self._startable(jobs))
+        capsule.fill(self.admission.startable(jobs))
 
     # --- suspects --------------------------------------------------------------
 
@@ -317,12 +314,6 @@ class Courier:
         self._on_change()
 
     # --- small steps -----------------------------------------------------------
-
-    def _startable(self, jobs: Sequence[Fetched]) -> Sequence[Fetched]:
-        """Return the jobs that may start; the others are over."""
-        startable, over = self.admission.sort(jobs)
-        self.capsules.done.extend(over)
-        return startable
 
     def _hand_back(self, jobs: Sequence[Fetched]) -> None:
         self._returning += jobs

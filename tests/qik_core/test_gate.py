@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,15 +14,17 @@ import redis
 
 from qik_core import Job, registry, rows, settings
 from qik_core.admission import Admission
+from qik_core.capsule import Capsules
 from qik_core.client import Client
 from qik_core.errors import StoreUnavailable
 from qik_core.gate import Gate
 from qik_core.passes import Passes
 from qik_core.payload import Payload
 from qik_core.plan import Plan
+from qik_core.providers import SwitchSettings
 from qik_core.releaser import Releaser
 from qik_core.results import Advanced, Code, Duplicate, Enqueued, Refused
-from qik_core.settings import Settings, SwitchSettings
+from qik_core.settings import Settings
 from qik_core.store import Store, held
 from qik_core.store.exchange import Done, Fetched, Kind, Other
 from qik_core.store.link import Link
@@ -82,17 +85,20 @@ def using(url: str) -> Iterator[None]:
         settings.use(None)
 
 
-def numbers(raw: redis.Redis, key: str) -> list[int]:
+def numbers(raw: Any, key: str) -> list[int]:
     """Return the arguments of the jobs of a list, the next one first."""
     return [Payload.decode(each).args[0] for each in reversed(raw.lrange(key, 0, -1))]
 
 
 def work(worker: Worker, gate: Gate, *, rounds: int = 1) -> list[int]:
     """Fetch as a courier does; settle what the switches stop, and end the others. Returns the arguments of what ran."""
-    admission, ran = Admission(), []
+    capsules, ran = Capsules([]), list[int]()
+    admission = Admission(capsules, threading.Lock())
     admission.gate = gate
     for _ in range(rounds):
-        free, over = admission.sort(worker.exchange(want=100).jobs)
+        free = admission.startable(worker.exchange(want=100).jobs)
+        over = list(capsules.done)
+        capsules.done.clear()
         ran += [Payload.decode(job.raw).args[0] for job in free]
         worker.exchange(*over, *map(Done, free), want=0)
     return ran

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import redis
@@ -31,7 +32,7 @@ def hold(worker: Worker, jobs: Sequence[Fetched]) -> None:
     worker.exchange(*(stopped(job, Kind.HELD) for job in jobs), want=0)
 
 
-def names(raw: redis.Redis, key: str) -> list[str]:
+def names(raw: Any, key: str) -> list[str]:
     """Return the jids of a list, the next to be released first."""
     return [Payload.decode(each).jid for each in reversed(raw.lrange(key, 0, -1))]
 
