@@ -14,6 +14,7 @@ from typing import Final
 
 from qik_core.errors import QikError
 from qik_core.passes import Passes
+from qik_core.switches import Snapshot
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.keeper import Keeper, Watcher
@@ -27,6 +28,7 @@ from reconciler.runner import Runner
 from reconciler.scheduler import Clock
 from reconciler.scribe import Scribe, installed
 from reconciler.sharding import Sharding, Units, by_shards
+from reconciler.switches.making import switchboard
 
 log: Final = logging.getLogger("reconciler")
 
@@ -74,6 +76,7 @@ class Manager:
             fit=lambda: self._watcher.away < lease,
         )
         self._ends = Periodic("drain", _DRAIN, self._drain)
+        self._switchboard = switchboard(engines.home(), seam, self.holder, self._switched)
         self._stop = Event()
 
     def run(self) -> bool:
@@ -90,6 +93,7 @@ class Manager:
             self._begin(each)
         for thread in self._threads:
             thread.start()
+        self._switchboard.start()
         self._clock.start()
         log.info(
             "reconcilers run", extra={"holder": self.holder, "reconcilers": ",".join(self._runners)}
@@ -140,6 +144,7 @@ class Manager:
             runner.join(deadline - monotonic())
         for thread in self._threads:
             thread.stop(deadline - monotonic())
+        self._switchboard.stop(deadline - monotonic())
         release = Thread(target=self._release, daemon=True)
         release.start()
         release.join(GRACE / 2)
@@ -148,6 +153,7 @@ class Manager:
     def _release(self) -> None:
         try:
             self._leases.release()
+            self._switchboard.release()
             self._tools.watch.leave()
         except QikError as error:
             log.warning("leases not given back: they expire", extra={"error": str(error)})
@@ -202,6 +208,14 @@ class Manager:
     def _busy(self, unit: str) -> bool:
         runner = self._runners.get(unit)
         return runner is not None and runner.busy
+
+    def _switched(self, before: Snapshot, after: Snapshot) -> None:
+        """Have passes run at once that a switch has let go, or stops from now on."""
+        for runner in self._runners.values():
+            of = runner.definition
+            about = of.facts.name, of.queue or of.facts.queue, of.name
+            if before.about(*about) != after.about(*about):
+                runner.wake()
 
     def _lost(self, noticed: Noticed) -> None:
         self._wake_all()

@@ -8,20 +8,26 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from qik_core.settings import Settings
+from qik_core.passes import Passes
+from qik_core.settings import Settings, current
 from reconciler.sql import where
 from reconciler.switches.file import File
 from reconciler.switches.kept import Kept
 from reconciler.switches.provider import Provider
 from reconciler.switches.remembered import Remembered
+from reconciler.switches.switchboard import Changed, Switchboard
 
 
-def folder(settings: Settings) -> Path:
-    """Return the folder for what was known last: as set, else below the user's cache folder."""
+def folder(settings: Settings) -> Path | None:
+    """Return the folder for what was known last: as set, else below the user's cache folder; None without a home."""
     if settings.switches.cache is not None:
         return Path(settings.switches.cache)
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if base.startswith("/") else "~/.cache").expanduser() / "qik" / "switches"
+    try:
+        below = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    except RuntimeError:  # a container may run as a number without a home
+        return None
+    return below / "qik" / "switches"
 
 
 def providers(settings: Settings) -> list[Provider]:
@@ -35,10 +41,18 @@ def providers(settings: Settings) -> list[Provider]:
     return made
 
 
+def switchboard(home: Engine, seam: Passes, holder: str, changed: Changed) -> Switchboard:
+    """Return the switchboard of a process by its settings; it has not begun."""
+    settings = current()
+    kept = remembered(settings, home)
+    return Switchboard(home, seam, providers(settings), holder, changed, kept)
+
+
 def remembered(settings: Settings, home: Engine) -> Remembered:
     """Return what was known last of this application, whose tables are in `home`."""
     mine = blake2b(f"{settings.app} {where(home)}".encode(), digest_size=8).hexdigest()
-    return Remembered(Kept(folder(settings), f"{mine}.json"))
+    below = folder(settings)
+    return Remembered(None if below is None else Kept(below, f"{mine}.json"))
 
 
 def _unleash(settings: Settings) -> Provider:

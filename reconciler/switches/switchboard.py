@@ -75,23 +75,26 @@ class Switchboard:
         self._adopted: Rules = {}
         self._sql = Periodic("switches in SQL", EVERY, self.keep)
         self._redis = Periodic("switches in Redis", EVERY, self.publish)
-        self.threads = (self._sql, self._redis)
+        self._threads = (self._sql, self._redis)
 
     def start(self) -> None:
         """Begin; never blocks."""
         self._remembered.load()
         for each in self._providers:
             each.start(self._hear)
-        for thread in self.threads:
+        for thread in self._threads:
             thread.start()
 
     def stop(self, seconds: float) -> None:
-        """End within so many seconds, and let another process publish."""
+        """End within so many seconds."""
         until = monotonic() + seconds
-        for thread in self.threads:
+        for thread in self._threads:
             thread.stop(until - monotonic())
         for each in self._providers:
             each.close()
+
+    def release(self) -> None:
+        """Let another process publish. Raises SqlUnavailable, NotMigrated."""
         if self.leads:
             self._table.give(self._holder)
 
