@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import Engine, create_engine, insert, select, text
 
 from qik_core.embedded import Embedded
-from reconciler import migrate
 from reconciler.engines import Engines
 from reconciler.tables import lease, passes
-from tests.reconciler.shop import Base, Item
+from tests.reconciler import tables
+from tests.reconciler.shop import Item
 from tests.servers import on
 from tests.waiting import alive, eventually
 
@@ -49,8 +49,7 @@ def home(database_url: str) -> Iterator[Engine]:
     """A database with pending rows."""
     engines = Engines({"default": database_url})
     engine = engines.home()
-    migrate.upgrade(engine)
-    Base.metadata.create_all(engine)
+    tables.make(engine)
     rows = [
         {"id": each, "state": "pending", "rank": 0, "version": 1} for each in range(1, ROWS + 1)
     ]

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from reconciler import migrate
 from reconciler.engines import Engines
 from reconciler.tables import lease, passes
 from tests.faultproxy import FaultProxy, load_scripts, name_of
-from tests.reconciler.shop import Base, fill
+from tests.reconciler import tables
+from tests.reconciler.shop import fill
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -101,8 +101,7 @@ class Processes:
 def processes(postgres_url: str, redis_url: str, tmp_path: Path) -> Iterator[Processes]:
     engines = Engines({"default": postgres_url})
     home = engines.home()
-    migrate.upgrade(home)
-    Base.metadata.create_all(home)
+    tables.make(home)
     made = Processes(tmp_path, home, {"DATABASE_URL": postgres_url, "REDIS_URL": redis_url})
     yield made
     made.close()

@@ -12,10 +12,10 @@ from qik_core import client, hooks, registry, settings
 from qik_core.passes import Passes
 from qik_core.settings import Settings
 from qik_core.store import Store
-from reconciler import migrate
 from reconciler import registry as reconcilers
 from reconciler.engines import Engines
 from reconciler.passes import Tools
+from tests.reconciler import tables
 from tests.reconciler.shop import Base
 
 
@@ -38,8 +38,7 @@ def engines(database_url: str) -> Iterator[Engines]:
 def home(engines: Engines) -> Engine:
     """A database with our tables and the shop's."""
     engine = engines.home()
-    migrate.upgrade(engine)
-    Base.metadata.create_all(engine)
+    tables.make(engine)
     return engine
 
 

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import URL, Engine, event, select
 
 from qik_core.passes import Passes
-from reconciler import migrate
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome, Report
-from tests.reconciler.shop import Base, Item, items
+from tests.reconciler import tables
+from tests.reconciler.shop import Item, items
 
 PENDING = select(Item.id).where(Item.state == "pending")
 ROWS: Final = 300
@@ -33,9 +33,7 @@ LOST: Final = [
 def at_the_other_end(url: URL, seam: Passes) -> Iterator[Tools]:
     """What a pass works with, its rows and its ledger where this URL leads: to a wire."""
     engines = Engines({"default": url})
-    home = engines.home()
-    migrate.upgrade(home)
-    Base.metadata.create_all(home)
+    tables.make(engines.home())
     yield Tools.of(seam, engines, "test")
     engines.dispose()
 

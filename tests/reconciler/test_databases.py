@@ -10,10 +10,10 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from qik_core.passes import Passes
-from reconciler import migrate
 from reconciler.engines import Engines
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome
+from tests.reconciler import tables
 from tests.reconciler.running import Running
 from tests.reconciler.shop import Base, fill, items
 from tests.reconciler.test_manager import PENDING
@@ -35,7 +35,7 @@ def billing(mariadb_url: str) -> Iterator[str]:
 
 def home_alone(url: str, **databases: Any) -> Engines:
     engines = Engines({"default": url, **databases})
-    migrate.upgrade(engines.home())
+    tables.ours(engines.home())
     return engines
 
 

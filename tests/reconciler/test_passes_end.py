@@ -18,6 +18,7 @@ from reconciler.definition import Definition
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome, Report
 from reconciler.tables import passes
+from tests.reconciler import tables
 from tests.reconciler.shop import Item, Member, fill, items
 from tests.waiting import eventually
 
@@ -226,14 +227,11 @@ IDLE = """SELECT count(*) FROM pg_stat_activity
 
 
 def test_no_transaction_stays_open_while_rows_are_pushed(postgres_url: str, seam: Passes) -> None:
-    from reconciler import migrate
     from reconciler.engines import Engines
-    from tests.reconciler.shop import Base
 
     engines = Engines({"default": postgres_url})
     home = engines.home()
-    migrate.upgrade(home)
-    Base.metadata.create_all(home)
+    tables.make(home)
     fill(home, range(1, 31))
     looks: list[bool] = []
 

@@ -19,6 +19,7 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome, Report
+from tests.reconciler import tables
 from tests.reconciler.shop import Base, Item, change, fill, items
 
 PENDING = select(Item.id).where(Item.state == "pending")
@@ -37,12 +38,10 @@ def apart(
     database_url: str, sqlite_url: str, tmp_path: Any, seam: Passes
 ) -> Iterator[tuple[Tools, Engine]]:
     """What a pass works with, and the engine of the rows."""
-    from reconciler import migrate
-
     on_sqlite = database_url.startswith("sqlite")
     rows = f"sqlite:///{tmp_path / 'rows.db'}" if on_sqlite else database_url
     engines = Engines({"default": database_url, "rows": rows})
-    migrate.upgrade(engines.home())
+    tables.ours(engines.home())
     Base.metadata.create_all(engines.engine("rows"))
     yield Tools.of(seam, engines, "test"), engines.engine("rows")
     engines.dispose()

@@ -22,11 +22,12 @@ import redis
 from sqlalchemy import func, insert, select, update
 
 from qik_core import Job, registry
-from reconciler import migrate, tables
+from reconciler import tables
 from tests import forks
 from tests.acceptance.scenarios import stage
 from tests.acceptance.scenarios.stage import Base, Effect, Item
 from tests.integration.shop import LEASE, Shop
+from tests.reconciler.tables import ours
 from tests.waiting import eventually
 
 EVERY = 2.0
@@ -112,7 +113,7 @@ class World(Shop):
         self.environment |= {"DATABASE_URL": database_url}
         self.engine = stage.connect(database_url)
         self.reconcilers: list[subprocess.Popen[bytes]] = []
-        migrate.upgrade(self.engine)
+        ours(self.engine)
         Base.metadata.create_all(self.engine)
 
     @property
