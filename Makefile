@@ -30,12 +30,12 @@ drill: setup ## break Redis in every way under load, on a private PostgreSQL and
 	  $(call given,FAULTS,--faults) $(call given,SECONDS,--seconds) $(call given,ROWS,--rows) $(call given,REPORT,--report) \
 	  $(call given,DATABASE_URL,--database-url) $(call given,REDIS_URL,--redis-url)
 
-test: setup ## run the tests (ARGS= for pytest, WORKERS=0 for one at a time; CI=true or PROVISION=1, as root, installs Debian's servers first)
-	@sh scripts/provision
+test: setup ## run the tests (ARGS= for pytest, WORKERS=0 for one at a time; CI=true or PROVISION=1, as root, installs Debian's servers first, and Unleash)
+	@sh scripts/provision && sh scripts/unleash
 	@exec $(python) -m pytest $(tests) -m 'not slow' $(ARGS)
 
 test-all: setup ## run the tests and the long repetitions (SHARD=i/n: the i-th part of n, for n machines)
-	@sh scripts/provision
+	@sh scripts/provision && sh scripts/unleash
 	@exec $(python) -m pytest $(if $(SHARD),$(in_shard),$(tests)) $(ARGS)
 
 check: setup ## lint, format, types, layers, house rules

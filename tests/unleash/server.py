@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,9 @@ class UnleashServer:
         self._guard: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Start it, and return when it is healthy: the first time it makes its tables."""
+        """Start it if it does not run, and return when it is healthy: the first time it makes its tables."""
+        if self._guard is not None:
+            return
         settings = [f"{name}={value}" for name, value in self._settings().items()]
         self._guard = _guarded(self.folder, "KILL", ["env", *settings, *self._command])
         eventually(self._healthy, 90.0, "Unleash answers")
@@ -67,22 +70,43 @@ class UnleashServer:
             "POST", _FEATURES, {"name": flag, "type": "kill-switch", "description": description}
         )
 
+    def constrain(
+        self, flag: str, *constraints: dict[str, Any], segments: Sequence[int] = ()
+    ) -> None:
+        """Make a kill switch that is on where these hold."""
+        self.create(flag)
+        self.turn(flag, on=True)
+        self.roll_out(flag, 100, *constraints)
+        if segments:
+            strategies = self.admin(
+                "GET", f"{_FEATURES}/{flag}/environments/{ENVIRONMENT}/strategies"
+            )
+            where = {"projectId": "default", "strategyId": strategies[0]["id"]}
+            wanted = {**where, "environmentId": ENVIRONMENT, "segmentIds": list(segments)}
+            self.admin("POST", "/api/admin/segments/strategies", wanted)
+
+    def segment(self, name: str, *constraints: dict[str, Any]) -> int:
+        """Make a segment; returns its id."""
+        made = self.admin(
+            "POST", "/api/admin/segments", {"name": name, "constraints": list(constraints)}
+        )
+        return int(made["id"])
+
     def turn(self, flag: str, *, on: bool) -> None:
         """Turn a flag on or off, as the button does."""
         way = "on" if on else "off"
         self.admin("POST", f"{_FEATURES}/{flag}/environments/{ENVIRONMENT}/{way}")
 
     def roll_out(self, flag: str, percent: int, *constraints: dict[str, Any]) -> None:
-        """Give a flag this as its only strategy."""
+        """Give a flag that was turned on this as its only strategy."""
         strategies = f"{_FEATURES}/{flag}/environments/{ENVIRONMENT}/strategies"
-        for each in self.admin("GET", strategies):
-            self.admin("DELETE", f"{strategies}/{each['id']}")
         strategy = {
             "name": "flexibleRollout",
             "parameters": {"rollout": str(percent), "stickiness": "default", "groupId": flag},
             "constraints": list(constraints),
         }
-        self.admin("POST", strategies, strategy)
+        (there,) = self.admin("GET", strategies)
+        self.admin("PUT", f"{strategies}/{there['id']}", strategy)
 
     def admin(self, method: str, path: str, body: object = None) -> Any:
         """Call the admin API; returns what it answers."""

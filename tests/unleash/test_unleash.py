@@ -20,6 +20,7 @@ import pytest
 from reconciler.switches.features import Names
 from reconciler.switches.unleash import Means, Unleash
 from tests.unleash import stub as stubs
+from tests.unleash.forked import FORK
 from tests.unleash.planted import Planted
 from tests.unleash.stub import TOKEN, Stub, Way, constraint, document, feature, good, rollout
 from tests.waiting import eventually, never
@@ -418,36 +419,11 @@ def test_constraints_on_tenant_and_key_reach_the_rules(stub: Stub, make: Make) -
 # --- U7: a fork ---
 
 
-FORK = """
-import os, sys, time
-from reconciler.switches.features import Names
-from reconciler.switches.unleash import MEANS, Unleash
-
-provider = Unleash(sys.argv[1], "t", "shop", 0.1, None, MEANS._replace(names=lambda: Names({}, {})))
-provider.start(lambda: None)
-
-def wait(wanted):
-    until = time.monotonic() + 60
-    while sorted(provider.rules() or ()) != wanted:
-        if time.monotonic() > until:
-            os._exit(3)
-        time.sleep(0.01)
-
-wait(["disable_mail"])
-child = os.fork()
-print("child" if child == 0 else "parent", flush=True)
-wait([])
-if child == 0:
-    os._exit(0)
-_, status = os.waitpid(child, 0)
-provider.close()
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
 def test_a_forked_child_sees_flags_flip(stub: Stub) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", FORK, stub.url], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-W", "ignore", "-c", FORK, stub.url, TOKEN, "disable_mail"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with process:
         assert process.stdout is not None
