@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from reconciler import columns, sql
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, SqlUnavailable
 from reconciler.guards import key_of, table_of
 from reconciler.inverse import Key
 from reconciler.moments import moment
@@ -33,6 +33,7 @@ from reconciler.options import Guard, GuardKind
 from reconciler.question import Question
 from reconciler.sessions import held
 from reconciler.shape import Shape
+from reconciler.silence import answering
 
 log: Final = logging.getLogger("reconciler")
 
@@ -203,10 +204,11 @@ def _lock_row(row: Hold, session: Session) -> Grip:
     lock = select(*row.table.primary_key).where(row.here).with_for_update(skip_locked=True)
     # An engine that commits by itself would let go of the row at once; what is read behind the lock has to be fresh.
     connection = session.connection(execution_options={"isolation_level": "READ COMMITTED"})
-    found = session.execute(lock).first()
-    if found is None:
-        return row.missed(connection)
-    return Grip.HELD if row.is_there(connection) else Grip.ABSENT
+    with _answering(row, connection):
+        found = session.execute(lock).first()
+        if found is None:
+            return row.missed(connection)
+        return Grip.HELD if row.is_there(connection) else Grip.ABSENT
 
 
 # --- advisory lock ------------------------------------------------------------------------------
@@ -221,7 +223,7 @@ def _advisory(row: Hold, lock: bytes) -> Iterator[Grip]:
     with sql.translated(row.engine):
         opened = row.engine.connect()
     with opened as connection:
-        with sql.translated(row.engine):
+        with sql.translated(row.engine), _answering(row, connection):
             taken, grip = server.take(connection, lock), Grip.BUSY
         try:
             if taken:
@@ -239,8 +241,9 @@ def _look_behind(row: Hold) -> Grip:
 
 def _release(row: Hold, server: type[_Server], connection: Connection, lock: bytes) -> None:
     try:
-        lost = not server.free(connection, lock)
-    except exc.SQLAlchemyError:
+        with _answering(row, connection):
+            lost = not server.free(connection, lock)
+    except (exc.SQLAlchemyError, SqlUnavailable):
         lost = True
     if lost:
         connection.invalidate()
@@ -310,6 +313,11 @@ _SERVERS: Final[dict[str, type[_Server]]] = {
     "mysql": _MariaDb,
     "mariadb": _MariaDb,
 }
+
+
+def _answering(row: Hold, connection: Connection) -> AbstractContextManager[None]:
+    """Give up on a server that has fallen silent: no run waits for it longer than for a write of ours."""
+    return answering(connection, sql.WRITE_TIMEOUT, sql.where(row.engine))
 
 
 def _digest(lock: bytes) -> bytes:

@@ -4,15 +4,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import Engine, make_url, text
 
-from reconciler import silence
+from qik_core import registry
+from reconciler import Guard, silence, sql
+from reconciler import registry as reconcilers
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
+from reconciler.recheck import Recheck
 from reconciler.silence import Watchman
 from reconciler.sql import reading
+from tests.reconciler.bills import bills, fill
+from tests.reconciler.failing import at
 from tests.reconciler.wire import Wire
 from tests.servers import MariaDb, Postgres
 from tests.waiting import eventually
@@ -118,3 +124,41 @@ def test_one_that_falls_silent_does_not_hold_up_another(far: tuple[Engine, Wire]
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
     assert len(failed) == 1
+
+
+@pytest.mark.parametrize(
+    ("guard", "words"),
+    [
+        (Guard.row_lock(), ("FOR UPDATE",)),
+        (Guard.advisory(), ("pg_try_advisory", "GET_LOCK")),
+        (Guard.advisory(), ("SELECT 1", "RELEASE_LOCK")),
+    ],
+    ids=["row lock", "advisory lock", "its end"],
+)
+def test_a_guard_is_not_waited_for_on_a_server_that_has_fallen_silent(
+    far: tuple[Engine, Wire],
+    monkeypatch: pytest.MonkeyPatch,
+    guard: Guard,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(sql, "WRITE_TIMEOUT", 0.5)
+    home, wire = far
+    fill(home)
+    ended: list[str] = []
+
+    def run() -> None:
+        with suppress(SqlUnavailable), recheck.guarded("Charge", (7,)) as free:
+            ended.append(f"held {free}")
+        ended.append("over")
+
+    with registry.scope(empty=True), reconcilers.scope():
+        bills(guard)
+        recheck = Recheck(lambda: Engines({"default": home}))
+        for each in words:
+            at(home, each, 1, lambda _: setattr(wire, "fault", "hole"))
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(20.0)
+
+    assert ended[-1:] == ["over"]
+    assert ("held True" in ended) == ("RELEASE_LOCK" in words)
