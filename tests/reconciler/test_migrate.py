@@ -58,7 +58,8 @@ def test_each_revision_makes_one_table_or_adds_to_one_and_its_way_back_unmakes_i
     for number in range(1, int(migrate.head()[-4:]) + 1):
         migrate.upgrade(empty, f"reconciler_{number:04d}")
         made.append(_columns(empty))
-        assert len({table for table, _ in made[-1] - made[-2]}) == 1
+        # none at all: it widens a column that is there
+        assert len({table for table, _ in made[-1] - made[-2]}) <= 1
 
     config = migrate.config()
     with empty.begin() as connection:

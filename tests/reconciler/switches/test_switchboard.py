@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,10 +21,8 @@ from reconciler.errors import SqlUnavailable
 from reconciler.report import Outcome
 from reconciler.switches import switchboard as module
 from reconciler.switches.acts import Order, Switcher
-from reconciler.switches.kept import Kept
 from reconciler.switches.making import providers
 from reconciler.switches.provider import Rules
-from reconciler.switches.remembered import Remembered
 from reconciler.switches.settling import By
 from reconciler.switches.switchboard import Switchboard
 from reconciler.switches.table import Shelf, Table
@@ -331,62 +328,6 @@ def test_a_redis_that_does_not_answer_holds_up_nothing_in_sql(
         redis_server.start()
 
     assert audited(home) == [("disabled", "disable_work", "unleash")]
-
-
-# --- kept on disk -------------------------------------------------------------------------------
-
-
-def test_what_was_known_is_known_again_after_a_start_without_sql_and_redis(tmp_path: Path) -> None:
-    first = Remembered(Kept(tmp_path, "x.json"))
-    first.keep({"sql": {"disable_a": (Rule(source="sql", who="ana"),)}, "unleash": WORK})
-
-    second = Remembered(Kept(tmp_path, "x.json"))
-    second.load()
-
-    assert second.known == first.known
-    assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o600
-    assert json.loads((tmp_path / "x.json").read_bytes())["form"] == 1
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b'{"form":2}',
-        b'{"form":1,"sources":[]}',
-        b'{"form":1,"sources":{"sql":[]}}',
-        b'{"form":1,"sources":{"sql":{"disable_x":[{"percent":"all"}]}}}',
-        b"cos\nsystem\n(S'touch planted'\ntR.",
-        b"\x80\x04\x95",
-        b"[" * 100_000,
-    ],
-)
-def test_a_file_that_is_not_what_was_kept_is_not_loaded(
-    tmp_path: Path, garbage: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    """U8."""
-    (tmp_path / "x.json").write_bytes(garbage)
-    known = Remembered(Kept(tmp_path, "x.json"))
-
-    known.load()
-
-    assert known.known == {}
-    assert not Path("planted").exists()
-    assert "is not what was kept" in caplog.records[-1].reason  # type: ignore[attr-defined]
-
-
-def test_a_file_that_others_can_write_is_not_loaded(tmp_path: Path) -> None:
-    """U8."""
-    first = Remembered(Kept(tmp_path, "x.json"))
-    first.keep({"unleash": WORK})
-    (tmp_path / "x.json").chmod(0o666)
-
-    second = Remembered(Kept(tmp_path, "x.json"))
-    second.load()
-
-    assert second.known == {}
 
 
 # --- a whole process ----------------------------------------------------------------------------
