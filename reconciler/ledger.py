@@ -69,6 +69,12 @@ class Ledger:
         assert key is not None  # noqa: S101 - every dialect gives the key of a single row
         return int(key[0])
 
+    def reached(self, number: int, scanned: int, pages: int, counts: Mapping[str, int]) -> None:
+        """Note how far a pass under way is."""
+        values = {"scanned": scanned, "pages": pages, "codes": json.dumps(dict(counts))}
+        under_way = update(passes).where(passes.c.id == number, passes.c.outcome.is_(None))
+        again(lambda: self._write(under_way.values(values)))
+
     def end(self, report: Report, epoch: str) -> None:
         """Note how a pass ended."""
         values = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, time
@@ -44,6 +45,8 @@ _CALL: Final = 10.0
 """Seconds that the calls of Redis between two looks at the clock may take, more than their own deadlines allow."""
 _WRITE: Final = 35.0
 """Seconds that the ledger may take: SQLite waits 30 s for other writers."""
+_SAID: Final = 1.0
+"""Seconds between two notes in the ledger of how far a pass is."""
 _SHOWN: Final = 3
 
 Stop: TypeAlias = tuple[Outcome, str]
@@ -98,6 +101,8 @@ class Pass:
         self._began = monotonic()
         self._progress = Progress(page_size=definition.batch_size)
         self._epoch = ""
+        self._number: int | None = None
+        self._said_at = self._began
         self._gauges = Gauges()
         self._choice = Choice(definition, tools, self._progress.codes, self._clock)
         self._held: dict[str, int] = {}
@@ -108,10 +113,9 @@ class Pass:
 
     def run(self) -> Report:
         """Tell every pending row; every way to end is an outcome, nothing is raised but what ends the process."""
-        number: int | None = None
         failed: Exception | None = None
         try:
-            number = self._tools.ledger.begin(self.definition, self._term)
+            self._number = self._tools.ledger.begin(self.definition, self._term)
             outcome, reason = self._tell_all()
         except QikError as error:
             outcome, reason, failed = Outcome.FAILED, str(error), error
@@ -119,7 +123,7 @@ class Pass:
             log.exception("pass failed", extra={"reconciler": self.definition.unit})
             outcome, failed = Outcome.FAILED, error
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return self._end(outcome, reason, number, failed)
+        return self._end(outcome, reason, self._number, failed)
 
     def _tell_all(self) -> Stop:
         begun = self._begin()
@@ -138,6 +142,7 @@ class Pass:
                 if pages.ended:
                     return self._complete()
                 self._progress.cursor = write_position(source.position(page.rows[-1]))
+                self._say_how_far()
             return stopped
         finally:
             self._step(self.definition.statement_timeout)
@@ -291,6 +296,16 @@ class Pass:
             return new, None
         order = jitter.rising(delays)
         return new.pick(order), [delays[at] for at in order]
+
+    def _say_how_far(self) -> None:
+        """Let people see how far a long pass is."""
+        if self._number is None or monotonic() - self._said_at < _SAID:
+            return
+        self._said_at = monotonic()
+        self._step(_WRITE)
+        seen = self._progress
+        with suppress(QikError):  # it is told again in a second
+            self._tools.ledger.reached(self._number, seen.scanned, seen.pages, seen.codes)
 
     # --- whether to go on ------------------------------------------------------------------------
 

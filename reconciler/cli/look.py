@@ -23,12 +23,21 @@ _WIDE: Final = 250
 @click.command()
 @base.database_url
 @base.redis_url
+@click.option(
+    "--watch", is_flag=True, help="Show each second how many rows are untold, until Ctrl-C."
+)
 @base.as_json
-def status(database_url: str | None, redis_url: str | None, *, as_json: bool) -> NoReturn:
+def status(
+    database_url: str | None, redis_url: str | None, *, watch: bool, as_json: bool
+) -> NoReturn:
     """Show every reconciler: who runs it, how its last pass ended. Needs no application code."""
     from reconciler.status import standings
 
     settings = base.load_settings(database_url=database_url, redis_url=redis_url)
+    if watch:
+        from reconciler.cli import watching
+
+        watching.watch(settings, as_json=as_json)
     sql: Asked[Any] = Asked(lambda: standings(base.engines(settings).home()))
     redis: Asked[Any] = Asked(lambda: base.seam().look())
     rows, epoch = sql.answer(SqlUnavailable, "SQL"), redis.answer(StoreUnavailable, "Redis")
