@@ -13,15 +13,15 @@ T = TypeVar("T")
 
 _IMPORTED: Final = time.monotonic()
 _STARTED: Final = 19
-"""Where `/proc/self/stat` says when this process was started, behind its name: in ticks since the machine was."""
+"""Where `/proc/self/stat` says when this process was started, behind its name: counted since the machine was."""
 
 
 def started() -> float:
     """Return when this process was started, in monotonic seconds; where the system does not say, when this was imported."""
     try:
         after_name = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2]
-        ticks = int(after_name.split()[_STARTED])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        count = int(after_name.split()[_STARTED])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - count / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return _IMPORTED
     return min(_IMPORTED, time.monotonic() - age)
