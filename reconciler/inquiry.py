@@ -25,6 +25,7 @@ from reconciler.onerow import OfRow, digest_of_key, of_row
 from reconciler.pressure import Gates
 from reconciler.sql import clock, reading
 from reconciler.tables import lease, passes, row_state
+from reconciler.words import cause
 
 ANSWER: Final = 2.2
 """Seconds for all questions together, unless the caller says otherwise."""
@@ -150,7 +151,7 @@ class _Inquiry:
         known.row = self._answer(row, SqlUnavailable, f"the database of {self.definition.unit}")
         if row.error is not None and not isinstance(row.error, QikError):
             known.errors.remove(row.error)
-            known.broken = " ".join(str(row.error).partition("(Background on")[0].split())
+            known.broken = cause(row.error)
         if (
             known.digest != early
         ):  # more than the key decides it, or the row spells its key in another way

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from sqlalchemy import exc
+
 from qik_core.errors import ArgumentError
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import ReconcilerError
 from reconciler.inverse import Key
 from reconciler.memory import Memory
-from reconciler.onerow import digest_of_key, of_row
+from reconciler.onerow import OfRow, digest_of_key, of_row
 from reconciler.quarantine import readable, written
 from reconciler.sql import again
 from reconciler.states import UNSEEN, Hold, Reason, State
+from reconciler.words import cause
 
 RELEASED: Final = "quarantine.release"
 ADDED: Final = "quarantine.add"
@@ -41,9 +44,7 @@ def digest_of(engines: Engines, definition: Definition, key: Key) -> str:
         NoSuchRow: it follows from more than the key, and the row is not there.
         SqlUnavailable: the row's database does not answer.
     """
-    digest = (
-        digest_of_key(definition, key) or of_row(engines.of(definition), definition, key).digest
-    )
+    digest = digest_of_key(definition, key) or _seen(engines, definition, key).digest
     if not digest:
         raise NoSuchRow(
             f"{_subject(definition, key)}: there is no such row, and its key alone does not name its job"
@@ -92,7 +93,7 @@ def quarantine(engines: Engines, definition: Definition, key: Key, by: Operator)
         NoSuchRow: there is no such row.
         SqlUnavailable: a database does not answer.
     """
-    seen = of_row(engines.of(definition), definition, key)
+    seen = _seen(engines, definition, key)
     if not seen.digest or seen.args is None:
         why = seen.invalid or "there is no such row"
         raise NoSuchRow(f"{_subject(definition, key)}: {why}")
@@ -110,6 +111,16 @@ def quarantine(engines: Engines, definition: Definition, key: Key, by: Operator)
     )
     again(lambda: memory.keep(state, _note(ADDED, definition, [state], by)))
     return state
+
+
+def _seen(engines: Engines, definition: Definition, key: Key) -> OfRow:
+    try:
+        return of_row(engines.of(definition), definition, key)
+    except exc.SQLAlchemyError as error:
+        raise ReconcilerError(
+            f"the select of {definition.name} fails, so none of its rows can be looked at: {cause(error)}. "
+            "Correct it, or migrate; then repeat this"
+        ) from error
 
 
 def _wire(definition: Definition, args: Sequence[Any]) -> list[Any]:

@@ -36,6 +36,7 @@ from reconciler.source import read_position, write_position
 from reconciler.sql import read_clock
 from reconciler.switches.stopping import Off, Stops
 from reconciler.watch import Watch
+from reconciler.words import cause
 
 log: Final = logging.getLogger("reconciler")
 
@@ -122,7 +123,7 @@ class Pass:
         except Exception as error:  # one broken reconciler must not stop the others
             log.exception("pass failed", extra={"reconciler": self.definition.unit})
             outcome, failed = Outcome.FAILED, error
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reason = f"{type(error).__name__}: {cause(error)}"
         return self._end(outcome, reason, self._number, failed)
 
     def _tell_all(self) -> Stop:

@@ -29,6 +29,7 @@ from reconciler.source import by_key, due_in, too_young
 from reconciler.sql import read_clock, reading, where
 from reconciler.status import Standing
 from reconciler.units import place_of
+from reconciler.words import cause
 
 __all__ = ["LIMIT", "ROWS", "Count", "Means", "Plan", "Shown", "lease_of", "plan"]
 
@@ -58,7 +59,7 @@ def plan(definition: Definition, means: Means) -> Plan:
     except QikError as error:
         made.errors.append(error)
     except Exception as error:  # noqa: BLE001 - a broken statement is what a plan is to find
-        made.findings.append(f"the statement fails: {' '.join(str(error).split())}")
+        made.findings.append(f"the statement fails: {cause(error)}")
     return made
 
 

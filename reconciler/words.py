@@ -47,3 +47,8 @@ def meant(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about a name that is not known: which one is near; empty where none is."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def cause(error: Exception) -> str:
+    """Return an error in one line, without where SQLAlchemy's pages explain it."""
+    return " ".join(str(error).partition("(Background on")[0].split())

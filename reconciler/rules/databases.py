@@ -20,6 +20,7 @@ from reconciler.options import GuardKind
 from reconciler.rules.found import Check, Finding, ordered
 from reconciler.sql import MYSQL, read_clock, reading, where
 from reconciler.units import place_of
+from reconciler.words import cause
 
 _CONNECT: Final = 5.0
 
@@ -99,9 +100,9 @@ def statement(definition: Definition, engine: Engine, *, big: int = BIG) -> Iter
     except QikError:
         raise
     except Exception as error:  # noqa: BLE001 - a statement that fails is what is looked for
-        text = " ".join(str(error).split())
         remedy = "Correct the query, or bring the table up to date"
-        yield Finding(Check.STATEMENT, Severity.ERROR, definition.name, f"{text:.300}", remedy)
+        what = f"{cause(error):.300}"
+        yield Finding(Check.STATEMENT, Severity.ERROR, definition.name, what, remedy)
         return
     yield from _scans(definition, engine, seen)
 

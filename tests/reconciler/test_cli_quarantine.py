@@ -262,6 +262,19 @@ def test_a_row_that_waits_is_quarantined_with_what_is_remembered_of_it(
     assert (state.reason, state.crashes, state.key) == ("operator", 1, "org_id=1 user_id=2")
 
 
+def test_a_select_that_fails_is_said_without_a_traceback(here: Here, home: Engine) -> None:
+    fill(home, [7])
+    with home.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE item RENAME COLUMN state TO status")
+
+    done = here("add", "Items", "7", "--reason", "x")
+
+    assert done.exit_code == 2
+    assert "the select of Items fails" in done.stderr
+    assert "item.state" in done.stderr
+    assert "Background" not in done.stderr
+
+
 def test_a_row_that_is_not_there_cannot_be_quarantined(here: Here, home: Engine) -> None:
     done = here("add", "Items", "7", "--reason", "x")
 
