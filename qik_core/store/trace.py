@@ -78,7 +78,7 @@ class Spot:
 
     @property
     def is_suspect(self) -> bool:
-        """It is among the suspects of its queue: a process died while it ran, so it runs alone."""
+        """It is among the suspects of its queue: two processes died while it ran, so it runs alone."""
         return self.key == keys.suspect(self.queue).decode()
 
 

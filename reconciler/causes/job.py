@@ -82,7 +82,7 @@ def queued(known: Known) -> Found | None:
         spot = seen.spot
         text = f"its job {seen.jid} is number {spot.position:,} of {spot.length:,} on {spot.queue}"
         if spot.is_suspect:
-            text += " among the suspects: a process died while it ran, so it runs alone"
+            text += " among the suspects: two processes died while it ran, so it runs alone"
         return Found(Reason.QUEUED, text + _unserved(seen), details={**about, **_about(spot)})
     if not seen.cut:
         return None

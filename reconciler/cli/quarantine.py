@@ -206,7 +206,7 @@ def _release_all(
         first = memory.page(job, shards, hold=Hold.QUARANTINED)[:10]
         click.echo(f"{definition.unit}: {there:,} rows are quarantined", err=True)
         for each in first:
-            click.echo(f"  {each.key}: {each.reason.value}: {each.error[:_WIDTH]}", err=True)
+            click.echo(f"  {each.key}: {each.reason.value}: {said(each.error)[:_WIDTH]}", err=True)
         _confirm(f"release all {there:,} rows of {definition.unit}")
     by = operators.Operator(_who(), reason)
     count = operators.release_all(memory, definition, by)

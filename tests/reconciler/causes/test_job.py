@@ -60,7 +60,7 @@ def test_a_suspect_on_a_queue_from_which_nobody_fetches_is_said_in_whole_sentenc
 
     assert text.endswith(
         "is number 1 of 1 on work among the suspects: "
-        "a process died while it ran, so it runs alone; no process fetches from work"
+        "two processes died while it ran, so it runs alone; no process fetches from work"
     )
 
 
