@@ -13,6 +13,7 @@ from reconciler.drill.errors import UnknownFault
 class Kind(StrEnum):
     """A fault."""
 
+    FLUSH = "flush"
     QUEUED = "queued"
     RUNNING = "running"
     PAGES = "pages"
@@ -27,6 +28,7 @@ class Kind(StrEnum):
 
 
 TITLES: Final[Mapping[Kind, str]] = {
+    Kind.FLUSH: "everything flushed by `reconciler flush`, while jobs are queued and run",
     Kind.QUEUED: "Redis emptied while jobs are queued",
     Kind.RUNNING: "Redis emptied while jobs run, and their rows pushed again",
     Kind.PAGES: "Redis emptied between two pages of a pass",
@@ -42,11 +44,12 @@ TITLES: Final[Mapping[Kind, str]] = {
 """What each fault is, for people."""
 
 MARKS: Final[Mapping[Kind, str]] = {
-    Kind.QUEUED: "flush: queued",
-    Kind.RUNNING: "flush: running",
-    Kind.PAGES: "flush: in a pass",
-    Kind.RETRYING: "flush: retrying",
-    Kind.SCHEDULED: "flush: scheduled",
+    Kind.FLUSH: "flushed",
+    Kind.QUEUED: "emptied: queued",
+    Kind.RUNNING: "emptied: running",
+    Kind.PAGES: "emptied: in a pass",
+    Kind.RETRYING: "emptied: retrying",
+    Kind.SCHEDULED: "emptied: scheduled",
     Kind.LISTS: "lists deleted",
     Kind.LOCKS: "locks deleted",
     Kind.ROLLBACK: "old snapshot",

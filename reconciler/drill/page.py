@@ -18,7 +18,8 @@ h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 36px 0 10
 p { margin: 6px 0; } .soft { color: var(--soft); }
 .facts { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
 .fact { border: 1px solid var(--line); border-radius: 8px; padding: 12px 18px; min-width: 130px; }
-.fact b { display: block; font-size: 28px; line-height: 1.2; } .fact.good b { color: var(--good); } .fact.bad b { color: var(--bad); }
+.fact b { display: block; font-size: 28px; line-height: 1.2; }
+.fact.good b { color: var(--good); } .fact.bad b { color: var(--bad); }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: 6px 10px; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; border-bottom: 2px solid var(--line); } td { border-bottom: 1px solid var(--line); }
 td.n, th.n { text-align: right; white-space: nowrap; } .good { color: var(--good); } .bad { color: var(--bad); }

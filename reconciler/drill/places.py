@@ -63,8 +63,10 @@ def _refuse_residents(scratch: Scratch) -> None:
     found = scratch.residents()
     if found.keys:
         shown = ", ".join(found.names) or "in other databases of that server"
+        more = " …" if found.keys > len(found.names) else ""
+        count = f"{found.keys:,} key{'s' * (found.keys != 1)} ({shown}{more})"
         raise Unsafe(
-            f"something lives in the Redis of --redis-url: {found.keys:,} key{'s' * (found.keys != 1)} ({shown}{' …' * (found.keys > len(found.names))})."
+            f"something lives in the Redis of --redis-url: {count}."
             " A drill would destroy them: name an empty one, or leave --redis-url out for a private server"
         )
 

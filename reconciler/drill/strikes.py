@@ -10,7 +10,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from qik_core.drilling import Census, Place, Scratch
@@ -22,8 +22,10 @@ from reconciler.drill.load import Load, Shape
 from reconciler.drill.processes import Process
 from reconciler.drill.rows import Rows
 from reconciler.drill.runs import Runs
+from reconciler.flush import By, Flushed, WouldLose, flush
 from reconciler.lease import identity
 from reconciler.passes import Pass, Stop, Tools
+from reconciler.survey import Means, Selection, survey
 
 _BURST: Final = 150
 _FEW: Final = 12
@@ -129,6 +131,25 @@ def _damage(stage: Stage, do: Callable[[], object], note: str = "") -> Struck:
 # --- Redis loses its data --------------------------------------------------------------------------
 
 
+def _flush(stage: Stage) -> Struck:
+    """Flush as a person does: nothing that runs is touched, and nothing that a row would not bring back may go."""
+    _fill_queues(stage)
+    who = identity()
+    means = Means.of(stage.rows.engines, who)
+    done: list[Flushed] = []
+
+    def do() -> None:
+        plan = survey(means, Selection(everything=True))
+        done.append(flush(plan, means, By(who=who, reason="reconciler drill")))
+
+    try:
+        struck = _damage(stage, do)
+    except WouldLose as error:
+        raise NoMoment(str(error)) from None
+    note = f"{done[0].jobs} jobs removed in {done[0].seconds:.1f} s"
+    return replace(struck, note=note)
+
+
 def _queued(stage: Stage) -> Struck:
     _fill_queues(stage)
     return _damage(stage, stage.scratch.wipe)
@@ -181,7 +202,7 @@ def _pages(stage: Stage) -> Struck:
         raise NoMoment("a pass had one page: there was nothing between two")
     (one,) = struck
     note = f"the pass under way ended {report.outcome} on page {report.pages}"
-    return Struck(one.at, one.over, one.hit, one.running, note=note)
+    return replace(one, note=note)
 
 
 def _lists(stage: Stage) -> Struck:
@@ -264,7 +285,7 @@ def _freeze(stage: Stage) -> Struck:
     finally:
         _signal(both, signal.SIGCONT)
     note = f"for {seconds:g} s; what it ran was taken over"
-    return Struck(struck.at, struck.over, struck.hit, struck.running, by_run=True, note=note)
+    return replace(struck, note=note)
 
 
 def _cut(stage: Stage, child: int, at: float) -> Struck:
@@ -301,6 +322,7 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 _STRIKES: Final[Mapping[Kind, Callable[[Stage], Struck]]] = {
+    Kind.FLUSH: _flush,
     Kind.QUEUED: _queued,
     Kind.RUNNING: _running,
     Kind.PAGES: _pages,

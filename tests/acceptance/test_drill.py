@@ -78,11 +78,11 @@ def check(report: dict[str, Any], kinds: Sequence[Kind]) -> None:
 
 
 def test_a_drill_heals_and_leaves_a_page_and_a_report(drill: Drill) -> None:
-    assert drill.run("--faults", "running,locks") == 0, drill.said
+    assert drill.run("--faults", "flush,running") == 0, drill.said
 
     assert "0 lost, 0 doubled, 0 overlaps; nothing is off" in drill.said
-    assert "FAULT: unique locks deleted, their jobs left" in drill.said
-    check(drill.report, [Kind.RUNNING, Kind.LOCKS])
+    assert "FAULT: everything flushed by `reconciler flush`" in drill.said
+    check(drill.report, [Kind.FLUSH, Kind.RUNNING])
     assert (drill.folder / "r" / "report.html").read_text().count('class="mark"') == 2
     assert (drill.folder / "r" / "logs" / "worker-1.log").exists()
 

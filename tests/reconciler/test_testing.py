@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -101,7 +101,7 @@ def test_two_runs_of_one_row_at_once_are_noticed(
 ) -> None:
     class Charge(Job, unique_for=3600):
         def perform(self, invoice_id: int) -> None:
-            time.sleep(3.0 if invoice_id == 1 else 0.0)
+            threading.Event().wait(3.0 if invoice_id == 1 else 0.0)
             with shop.begin() as connection:
                 mine = update(Invoice).where(Invoice.id == invoice_id)
                 connection.execute(mine.values(status="paid"))
