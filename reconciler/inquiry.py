@@ -15,6 +15,7 @@ from sqlalchemy import Engine, Row, select
 
 from qik_core.errors import QikError, StoreUnavailable
 from qik_core.passes import LockState, Passes, Trace
+from qik_core.switches import Snapshot, Stop
 from reconciler.asking import Asked
 from reconciler.definition import Definition
 from reconciler.engines import Engines
@@ -24,6 +25,10 @@ from reconciler.ledger import codes
 from reconciler.onerow import OfRow, digest_of_key, of_row
 from reconciler.pressure import Gates
 from reconciler.sql import clock, reading
+from reconciler.switches.publishing import sound
+from reconciler.switches.rules import merged
+from reconciler.switches.stopping import stop_of
+from reconciler.switches.table import Table
 from reconciler.tables import lease, passes, row_state
 from reconciler.words import cause
 
@@ -93,6 +98,8 @@ class Known:
     """How the select itself fails; empty when it does not."""
     gate: str = ""
     """Why a pass would tell nothing now; empty when it would."""
+    stop: Stop | None = None
+    """The kill switch that keeps the row back."""
     errors: list[Exception] = field(default_factory=list)
 
     @property
@@ -147,6 +154,7 @@ class _Inquiry:
         row = self._later(self._row)
         home = self._later(lambda: of_home(self.means.engines.home(), self.definition))
         gate = self._later(self._gate)
+        switches = self._later(self._switches)
         of_key = self._of_key(early) if early else None
         known.row = self._answer(row, SqlUnavailable, f"the database of {self.definition.unit}")
         if row.error is not None and not isinstance(row.error, QikError):
@@ -162,7 +170,23 @@ class _Inquiry:
             known.state = self._answer(state, SqlUnavailable, "our tables")
             known.trace = self._answer(trace, StoreUnavailable, "Redis")
         known.gate = self._answer(gate, StoreUnavailable, "Redis") or ""
+        known.stop = self._stop(self._answer(switches, SqlUnavailable, "our tables"))
         return known
+
+    def _switches(self) -> Snapshot:
+        """Return the kill switches that processes go by; where Redis does not say, those that SQL knows."""
+        published = Snapshot() if self.means.seam is None else self.means.seam.switches()
+        if published.version:
+            return published
+        shelf = Table(self.means.engines.home()).read()
+        return Snapshot(rules=merged(sound(shelf), shelf.now))
+
+    def _stop(self, switches: Snapshot | None) -> Stop | None:
+        row, known = self.known.row, self.known
+        if switches is None:
+            return None
+        args, tenant = (None, None) if row is None else (row.args, row.tenant)
+        return stop_of(switches, known.definition, known.digest, args, tenant, now=time.time())
 
     def _of_key(self, digest: str) -> tuple[Asked[OfState | None], Asked[Trace | None]]:
         """Ask what needs to know the key of the lock, as soon as that is known."""

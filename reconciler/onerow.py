@@ -44,6 +44,8 @@ class OfRow:
     age: float | None = None
     """Since when it is pending."""
     run_at: float | None = None
+    tenant: Any = None
+    """Whose it is; None for a reconciler that does not say."""
     rank: int | None = None
     """Its number among the rows of its tenant, from 1; None for a reconciler without fair shares."""
 
@@ -72,6 +74,7 @@ def of_row(engine: Engine, definition: Definition, key: Key, told: Told | None =
         matches=True,
         age=None if not extra or row[-1] is None else float(row[-1]),
         run_at=_number(row, shape.run_at_at),
+        tenant=None if shape.tenant_at is None else row[shape.tenant_at],
         rank=rank,
         version="" if shape.version is None else tag(row[shape.version]),
     )

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     QUARANTINED = "quarantined"
     WAITING = "waiting"  # its job ended badly, and is told again later
     DEAD = "dead"
+    SWITCHED_OFF = "switched-off"  # a kill switch keeps it back
     GATED = "back-pressure"  # passes wait
     SHADOW = "shadow"  # passes of its reconciler tell nothing
     NO_PROCESS = "deposed"  # nobody runs its reconciler

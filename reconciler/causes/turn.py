@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from qik_core.passes import LockState
 from reconciler.causes.found import Found, Reason
 from reconciler.inquiry import Ended, Known
 from reconciler.onerow import OfRow
 from reconciler.report import Outcome
+from reconciler.switches.stopping import OFF, why
 from reconciler.words import span
+
+
+def switched_off(known: Known) -> Found | None:
+    """A kill switch keeps it back."""
+    stop, trace = known.stop, known.trace
+    if stop is None or (trace is not None and trace.state is LockState.RUNNING):
+        return None
+    drops = f"; a process that fetches its job {trace.jid} drops it" if known.told and trace else ""
+    text = f"{why(stop)}{drops}. Let it run: reconciler enable {stop.flag} --reason …"
+    details = {"switch": stop.flag, "source": stop.source, "why": stop.reason}
+    return Found(Reason.SWITCHED_OFF, text, details=details)
 
 
 def gated(known: Known) -> Found | None:
@@ -16,7 +29,7 @@ def gated(known: Known) -> Found | None:
     if known.told:
         return None
     last, now = known.last, known.gate
-    if last is not None and last.outcome == Outcome.GATED:
+    if last is not None and last.outcome == Outcome.GATED and not last.reason.startswith(OFF):
         before = f"the last pass ended so {span(_since(known, last))} ago: {last.reason}"
         now = f"{now}; {before}" if now else before
     return Found(Reason.GATED, f"back-pressure: {now}", next_pass(known)) if now else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from time import time
-from typing import Any
+from typing import Any, Final
 
 from qik_core.passes import Passes
 from qik_core.switches import (
@@ -41,26 +41,41 @@ class Stops:
     def rows(self, definition: Definition, found: Batch) -> list[Stop | None]:
         """Say for each row whether, and why, it is not told now: always the same rows while a switch says the same."""
         snapshot, now = self._seam.switches(), self._now()
-        name, queue = definition.facts.name, _queue(definition)
-        rules = snapshot.about(name, queue, definition.name)
-        if not rules:
+        if not snapshot.about(definition.facts.name, _queue(definition), definition.name):
             return [None] * len(found)
-        wants_key = any(each.field is Field.KEY for _, rule in rules for each in rule.where)
         at = definition.shape.tenant_at
         return [
-            snapshot.stop(
-                name,
-                queue,
+            stop_of(
+                snapshot,
+                definition,
                 digest.decode(),
-                Context(
-                    tenant=None if at is None or row[at] is None else str(row[at]),
-                    key=_key(definition, args) if wants_key else None,
-                    reconciler=definition.name,
-                ),
+                args,
+                None if at is None else row[at],
                 now=now,
             )
             for row, args, digest in zip(found.rows, found.args, found.digests, strict=True)
         ]
+
+
+def stop_of(
+    snapshot: Snapshot,
+    definition: Definition,
+    digest: str,
+    args: Args | None,
+    tenant: Any,
+    *,
+    now: float,
+) -> Stop | None:
+    """Say whether, and why, one row is not told under these switches; `args` and `tenant` are None where not known."""
+    name, queue = definition.facts.name, _queue(definition)
+    rules = snapshot.about(name, queue, definition.name)
+    wants_key = any(each.field is Field.KEY for _, rule in rules for each in rule.where)
+    context = Context(
+        tenant=None if tenant is None else str(tenant),
+        key=_key(definition, args) if wants_key and args is not None else None,
+        reconciler=definition.name,
+    )
+    return _doubt(snapshot, definition) or snapshot.stop(name, queue, digest, context, now=now)
 
 
 class Off:
@@ -101,9 +116,13 @@ class Off:
         return {**shown, "rows": self._rows}
 
 
+OFF: Final = "switched off by "
+"""How the reason of a pass begins that a switch has kept back."""
+
+
 def why(stop: Stop) -> str:
     """Return a stop for people."""
-    return f"switched off by {stop.flag} ({stop.source}){f': {stop.reason}' if stop.reason else ''}"
+    return f"{OFF}{stop.flag} ({stop.source}){f': {stop.reason}' if stop.reason else ''}"
 
 
 def _doubt(snapshot: Snapshot, definition: Definition) -> Stop | None:

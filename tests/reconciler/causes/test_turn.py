@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -10,12 +11,15 @@ import pytest
 from sqlalchemy import Engine
 
 from qik_core.passes import Passes
+from qik_core.switches import Condition, Field, Operator, Rule, Snapshot
 from reconciler import Backpressure, Fair, Quarantine
 from reconciler.causes.found import Reason
 from reconciler.definition import Definition
 from reconciler.passes import Tools
 from reconciler.quarantine import RowStates
 from reconciler.report import Outcome
+from reconciler.switches.acts import Order, Switcher
+from reconciler.switches.settling import By
 from tests.reconciler.ends import end
 from tests.reconciler.shop import Item, fill, items
 from tests.reconciler.whys import PENDING, Ask, passed, run, utc
@@ -157,3 +161,74 @@ def test_a_row_that_something_holds_back_is_not_said_to_be_told_by_the_next_pass
     answer = ask(definition, 2)
 
     assert [each.reason for each in answer.found] == [reason]
+
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite_url"], indirect=True)
+
+
+def off(seam: Passes, **rule: Any) -> None:
+    """Switch the job of items off, for whom the rule says."""
+    version = max(int(time.time() * 1000), seam.switches().version + 1)
+    seam.publish(Snapshot(version, {"disable_work": (Rule(source="sql", **rule),)}))
+
+
+@SQLITE
+def test_a_kill_switch(
+    ask: Ask, home: Engine, tools: Tools, led: Callable[[Definition], None], seam: Passes
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    off(seam, reason="double charging")
+    assert run(definition, tools) is Outcome.GATED
+    led(definition)
+
+    answer = ask(definition, 1)
+
+    assert [each.reason for each in answer.found] == [Reason.SWITCHED_OFF]
+    assert "switched off by disable_work (sql): double charging" in answer.cause.text
+    assert "reconciler enable disable_work" in answer.cause.text
+
+
+@SQLITE
+def test_a_kill_switch_that_keeps_back_some_rows_is_named_for_those_alone(
+    ask: Ask, home: Engine, led: Callable[[Definition], None], seam: Passes
+) -> None:
+    for key in (1, 2):
+        fill(home, [key], rank=key)
+    definition = items(PENDING, tenant=Item.rank)
+    off(seam, where=(Condition(Field.TENANT, Operator.IN, ("2",)),))
+    led(definition)
+
+    assert ask(definition, 1).cause.reason is Reason.LOST
+    assert ask(definition, 2).cause.reason is Reason.SWITCHED_OFF
+
+
+@SQLITE
+def test_a_kill_switch_that_redis_does_not_know_is_found_in_sql(
+    ask: Ask, home: Engine, led: Callable[[Definition], None]
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    Switcher(home, None).disable(Order(flag="disable_reconciler_items", by=By("ana", "why not")))
+    led(definition)
+
+    answer = ask(definition, 1)
+
+    assert answer.cause.reason is Reason.SWITCHED_OFF
+    assert "disable_reconciler_items" in answer.cause.text
+
+
+@SQLITE
+def test_a_job_that_waits_under_a_kill_switch_is_said_to_be_dropped(
+    ask: Ask, home: Engine, tools: Tools, worker: Any, seam: Passes
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    run(definition, tools)
+    off(seam)
+
+    answer = ask(definition, 1)
+
+    assert answer.cause.reason is Reason.QUEUED
+    found = {each.reason: each.text for each in answer.found}
+    assert "drops it" in found[Reason.SWITCHED_OFF]
