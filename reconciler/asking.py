@@ -24,7 +24,7 @@ def started() -> float:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - count / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return _IMPORTED
-    return min(_IMPORTED, time.monotonic() - age)
+    return time.monotonic() - age
 
 
 class Asked(Generic[T]):
