@@ -38,7 +38,7 @@ class State(StrEnum):
     LATER = "later"  # scheduled by a pass, with jitter
     RETRY = "retry"
     DEAD = "dead"
-    SUSPECT = "suspect"  # a process died while it ran; it will run alone
+    SUSPECT = "suspect"  # two processes died while it ran; it will run alone
     RUNNING = "running"
 
 

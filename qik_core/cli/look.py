@@ -65,7 +65,7 @@ def status(redis_url: str | None, *, as_json: bool) -> None:
     base.table(("queue", "queued", "later", ""), queues)
     for name, size in seen["queues"].items():
         if size["suspects"]:
-            click.echo(f"{name}: {size['suspects']:,} suspects: a process died while each ran")
+            click.echo(f"{name}: {size['suspects']:,} suspects: two processes died while each ran")
     base.table(
         ("process", "working on"),
         [(each["identity"], str(each["working"])) for each in seen["processes"]],
