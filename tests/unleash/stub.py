@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -152,6 +153,13 @@ def huge(visit: Visit) -> None:
     )
     for _ in range(1_000):
         visit.send(b"[" * 100_000)
+
+
+def packed(visit: Visit) -> None:
+    """Send 100 kB that unpack to 100 MB."""
+    packer = zlib.compressobj(1, wbits=31)
+    parts = [packer.compress(b"[" * 100_000) for _ in range(1_000)]
+    visit.answer(200, b"".join([*parts, packer.flush()]), Content_Encoding="gzip")
 
 
 def redirects(visit: Visit) -> None:
