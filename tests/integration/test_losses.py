@@ -88,6 +88,7 @@ def test_the_next_start_after_a_flush_comes_within_a_heartbeat_and_three_seconds
 def test_keys_deleted_by_hand_under_running_jobs_come_back_and_nothing_overlaps(
     rows: Rows, raw: redis.Redis, what: str
 ) -> None:
+    """X2 (unique), X3 and X4 (working, alive): nobody who lives is taken for dead."""
     rows.edge(range(10))
     rows.work("-p", "2", "-c", "5")
     eventually(lambda: len(rows.notes("start")) == 10, 20)

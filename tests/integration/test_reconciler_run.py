@@ -147,6 +147,7 @@ def test_twenty_flushes_of_twenty_are_healed_within_two_seconds(spawn: Spawn, ra
 def test_a_queue_deleted_under_its_locks_is_told_again(
     spawn: Spawn, home: Engine, raw: Any
 ) -> None:
+    """X1: by the next pass."""
     with home.begin() as connection:
         connection.execute(text("UPDATE item SET state = 'often'"))
     spawn()
