@@ -31,6 +31,16 @@ def settled(job: Fetched) -> Outcome:
     return Other(job, kind, payload.unique, payload.jid, job.queue, after, delay)
 
 
+def stopped(job: Fetched) -> Outcome:
+    """Decide by its number what a kill switch makes of a job: an even one is told again, an odd one is held."""
+    payload = Payload.decode(job.raw)
+    unique, jid = payload.unique, payload.jid
+    if payload.args[0] % 2:
+        return Other(job, Kind.HELD, unique, jid, "Charge", failed=False)
+    note, counter = b"disable_charge", "switched_off"
+    return Other(job, Kind.OFF, unique, jid, job.queue, failed=False, counter=counter, note=note)
+
+
 def noted(job: Fetched) -> Outcome:
     """Decide the same for a job of a reconciled class: some ends are noted."""
     outcome, payload = settled(job), Payload.decode(job.raw)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from qik_core.payload import Payload
-from qik_core.store import due, recovery, rolls
-from qik_core.store.exchange import Done, Fetched
+from qik_core.store import due, held, recovery, rolls
+from qik_core.store.exchange import Done, Fetched, queue_of
 from tests.qik_core.store.rig import Rig, Worker
 
 
@@ -29,8 +29,19 @@ def roll(rig: Rig) -> int:
     return left
 
 
+def release(rig: Rig) -> None:
+    """Put every held job on its queue."""
+    for name in held.names(rig.link.call):
+        for key in held.lists(name):
+            for at, raws in held.windows(rig.link.call, key):
+                rig.raw.delete(f"qik:released:{name}")
+                jobs = [(queue_of(raw), raw) for raw in raws]
+                assert held.release(rig.link, name, key, at, jobs) == len(jobs)
+
+
 def drain(rig: Rig) -> Counter[str]:
-    """Let everything fall due and run it; says how often each job came."""
+    """Let everything fall due and run it, held jobs as well; says how often each job came."""
+    release(rig)
     for key in (b"schedule", b"retry", *rig.raw.scan_iter("qik:later:*")):
         if members := rig.raw.zrange(key, 0, -1):
             rig.raw.zadd(key, dict.fromkeys(members, 0), xx=True)
@@ -64,6 +75,7 @@ def leftovers(raw: Any) -> list[str]:
         "qik:epoch",
         "qik:cancelled",
         "qik:ended",
+        "qik:switched",
         "queues",
         "dead",
     )

@@ -22,11 +22,11 @@ from qik_core.passes import Passes
 from qik_core.payload import Payload
 from qik_core.plan import Plan
 from qik_core.results import Code
-from qik_core.store import Origin, Store, due, recovery, rolls
-from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome
+from qik_core.store import Origin, Store, due, held, recovery, rolls
+from qik_core.store.exchange import Answer, Done, Fetched, Kind, Other, Outcome, queue_of
 from qik_core.store.link import Link, Links
 from qik_core.store.worker import Held
-from tests.chaos.fates import NOTED, noted, settled, suspect
+from tests.chaos.fates import NOTED, noted, settled, stopped, suspect
 from tests.qik_core.engine import Engine, Jobs
 from tests.qik_core.store.rig import LIMITS, Rig, Worker, digest, jid
 from tests.waiting import eventually
@@ -185,6 +185,23 @@ def give_back(actor: Actor) -> None:
     jobs = actor.fetch(5)
     again(lambda: actor.store.give_back(actor.link, jobs[:4]))
     actor.exchange(*map(settled, jobs[4:]), want=0)
+
+
+def switch_off(actor: Actor) -> None:
+    """Settle jobs whose class is switched off, push one to be held, and release what is held."""
+    jobs = actor.fetch(5)
+    assert actor.rig.edge(88, keys=[2]) == [Code.DIRTIED]
+    assert actor.rig.edge(33, keys=[3]) == [Code.DIRTIED]
+    actor.exchange(*map(stopped, jobs), want=0)
+    assert actor.rig.edge(9, held="Mail") == [Code.ENQUEUED]
+    _release(actor, "Charge", 0)
+    _release(actor, "Mail", 1)
+
+
+def _release(actor: Actor, name: str, which: int) -> None:
+    key, link = held.lists(name)[which], actor.link
+    ((at, raws),) = again(lambda: list(held.windows(link.call, key)))
+    again(lambda: held.release(link, name, key, at, [(queue_of(raws[0]), raws[0])]))
 
 
 def leave(actor: Actor) -> None:
@@ -351,6 +368,7 @@ PATHS: Final = {
         Path("adopt", adopt, push_as_ruby, _names(1, 2, 3)),
         Path("beat, assert", beat, lambda rig: rig.push(1, 2, 7), _names(1, 2, 7), loses=True),
         Path("give back", give_back, stand_by, _names(1, 2, 6)),
+        Path("switch off", switch_off, lambda rig: rig.push(*range(1, 6)), _names(2, 4)),
         Path("leave", leave, lambda rig: rig.push(1, 2), _names(1)),
         Path("live", live, stand_in_line, _names(*WHOLE - {3, 4})),
         Path("promote", promote, fall_due),

@@ -114,7 +114,7 @@ def look(raw: Any) -> Places:
 
 
 def _payloads(raw: Any, key: str) -> list[bytes]:
-    if key.startswith(("queue:", "qik:suspect:")):
+    if key.startswith(("queue:", "qik:suspect:", "qik:held:")):
         return list(raw.lrange(key, 0, -1))
     if key in ("schedule", "retry", "dead") or key.startswith("qik:later:"):
         return list(raw.zrange(key, 0, -1))
