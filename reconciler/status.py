@@ -151,6 +151,8 @@ def _doubt(one: Standing) -> str:
         return "has not ended a pass yet"
     if one.last.codes.get(SHADOW):
         return "is in shadow and tells nothing"
+    if switch := one.last.details.get("switched_off"):
+        return f"is switched off by {switch.get('flag')}"
     if one.last.details.get("time_to_whole") is None:
         return f"did not see all rows in its last pass ({one.last.outcome})"
     return ""

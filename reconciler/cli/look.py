@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import click
 
 from qik_core.errors import StoreUnavailable
+from qik_core.passes import Passes
+from qik_core.switches import Snapshot
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
 from reconciler.errors import SqlUnavailable
 from reconciler.status import Last, Standing, doubt, time_to_whole
+from reconciler.switches import listing
+from reconciler.switches.listing import Listed
+from reconciler.switches.rules import told
+from reconciler.switches.table import Shelf, Table
 from reconciler.words import span
 
 _WIDE: Final = 250
@@ -38,9 +45,12 @@ def status(
         from reconciler.cli import watching
 
         watching.watch(settings, as_json=as_json)
-    sql: Asked[Any] = Asked(lambda: standings(base.engines(settings).home()))
-    redis: Asked[Any] = Asked(lambda: base.seam().look())
-    rows, epoch = sql.answer(SqlUnavailable, "SQL"), redis.answer(StoreUnavailable, "Redis")
+    home = base.engines(settings).home
+    sql: Asked[Any] = Asked(lambda: (standings(home()), Table(home()).read()))
+    redis: Asked[Any] = Asked(lambda: _of_redis(base.seam()))
+    rows, shelf = sql.answer(SqlUnavailable, "SQL") or (None, None)
+    epoch, published = redis.answer(StoreUnavailable, "Redis") or (None, None)
+    off = _off(shelf, published)
     if as_json:
         shown: dict[str, Any] = {
             "reconcilers": None if rows is None else [each.as_json() for each in rows],
@@ -48,12 +58,26 @@ def status(
             "redis": str(redis.error) if redis.error else "ok",
             "epoch": None if epoch is None else epoch.loss,
             "time_to_whole": None if epoch is None else time_to_whole(rows or ()),
+            "switches": [each.as_json(time.time()) for each in off],
         }
         click.echo(json.dumps(shown, indent=2))
     else:
         _show(rows, epoch, [each for each in (sql.error, redis.error) if each])
+        for each in off:
+            click.secho(f"{each.flag} is switched off: {told(each.rules[0])}", bold=True)
     code = next((code_of(each) for each in (sql.error, redis.error) if each), 0)
     base.leave(code)
+
+
+def _of_redis(seam: Passes) -> tuple[Any, Snapshot]:
+    return seam.look(), seam.switches()
+
+
+def _off(shelf: Shelf | None, published: Snapshot | None) -> list[Listed]:
+    """Return what is switched off, as SQL has it, or as it is published where SQL does not answer."""
+    if shelf is not None:
+        return listing.on(listing.of_sql(shelf, None), shelf.now)
+    return [] if published is None else listing.on(listing.of_redis(published, None), time.time())
 
 
 def _show(rows: Sequence[Standing] | None, epoch: Any, errors: Sequence[Exception]) -> None:
