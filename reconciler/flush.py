@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -120,21 +121,17 @@ def flush(
     """
     check(plan, by)
     home, begun = means.engines.home(), time.monotonic()
-    journal = by.export and Journal(by.export, who=by.who, reason=by.reason, at=time.time())
     done = Flushed(before=means.redis.memory()[0])
-    run = _Run(plan, judge_of(means, plan.selection), by, done, journal or None, say)
-    try:
-        about = {"state": "begun", **_short(plan, by)}
+    about = {"state": "begun", **_short(plan, by)}
+    with _journal(by) as journal:
         record(home, Action.FLUSHED, str(plan.selection), by.who, by.reason, about)
         if plan.selection.everything or Place.DEAD in plan.selection.places:
             RowStates(home, means.passes).drain()
+        run = _Run(plan, judge_of(means, plan.selection), by, done, journal, say)
         whole = plan.selection.everything
         means.redis.run(run, plan.sources, whole=whole, waits=waits)
         run.close()
         done.exported = journal.finish() if journal else None
-    finally:
-        if journal:
-            journal.close()
     done.after = _settled(means.redis)
     done.seconds = time.monotonic() - begun
     try:
@@ -143,6 +140,15 @@ def flush(
     except QikError as error:
         done.unaudited = str(error)
     return done
+
+
+@contextmanager
+def _journal(by: By) -> Iterator[Journal | None]:
+    if by.export is None:
+        yield None
+        return
+    with Journal(by.export, who=by.who, reason=by.reason, at=time.time()) as journal:
+        yield journal
 
 
 class _Run:

@@ -63,9 +63,7 @@ def test_a_turn_that_is_given_up_by_somebody_else_stays(rig: Rig, flush: FlushSt
     assert FlushStore(rig.store, "bob").turn() == "alice"
 
 
-def test_the_turn_of_a_process_of_this_host_that_has_died_is_over(
-    rig: Rig, raw: redis.Redis
-) -> None:
+def test_the_turn_of_a_process_of_this_host_that_has_died_is_over(rig: Rig, raw: Any) -> None:
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -78,7 +76,7 @@ def test_the_turn_of_a_process_of_this_host_that_has_died_is_over(
 
 
 def test_no_step_is_done_by_whoever_has_lost_the_turn(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
+    rig: Rig, flush: FlushStore, raw: Any
 ) -> None:
     rig.push(1)
     rig.push(2, delays=[60])
@@ -134,7 +132,7 @@ def test_an_empty_list_does_not_go_aside(flush: FlushStore) -> None:
 
 
 def test_a_list_from_which_somebody_has_deleted_goes_aside_and_calls_for_a_roll(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
+    rig: Rig, flush: FlushStore, raw: Any
 ) -> None:
     rig.push(1, 2)
     raw.rpop("queue:default")
@@ -144,9 +142,7 @@ def test_a_list_from_which_somebody_has_deleted_goes_aside_and_calls_for_a_roll(
     assert raw.get("qik:roll") == b"1"
 
 
-def test_suspects_go_aside_and_come_back_as_suspects(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
-) -> None:
+def test_suspects_go_aside_and_come_back_as_suspects(rig: Rig, flush: FlushStore, raw: Any) -> None:
     rig.push(1)
     raw.rename("queue:default", "qik:suspect:default")
     raw.rename("qik:n:queue:default", "qik:n:qik:suspect:default")
@@ -161,9 +157,7 @@ def test_suspects_go_aside_and_come_back_as_suspects(
     assert raw.get("qik:n:qik:suspect:default") == b"1"
 
 
-def test_a_key_of_another_type_is_no_list_and_is_left_alone(
-    flush: FlushStore, raw: redis.Redis
-) -> None:
+def test_a_key_of_another_type_is_no_list_and_is_left_alone(flush: FlushStore, raw: Any) -> None:
     raw.set("queue:default", "mine")
     raw.set("qik:later:default", "mine")
 
@@ -177,7 +171,7 @@ def test_a_key_of_another_type_is_no_list_and_is_left_alone(
 
 
 def test_jobs_are_removed_with_their_locks_and_the_others_go_back_in_their_order(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
+    rig: Rig, flush: FlushStore, raw: Any
 ) -> None:
     rig.push(*range(1, 7))
     before = rig.queued()
@@ -235,9 +229,7 @@ def test_the_lock_of_a_run_stays_when_another_copy_of_its_key_is_removed(
     assert state(rig, 1) == "r"
 
 
-def test_what_others_have_pushed_goes_back_as_it_was(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
-) -> None:
+def test_what_others_have_pushed_goes_back_as_it_was(rig: Rig, flush: FlushStore, raw: Any) -> None:
     raw.lpush("queue:default", FOREIGN, b"no json", b'{"qik":"-","jid":"","x":1}')
     before = raw.lrange("queue:default", 0, -1)
     where = aside(flush)
@@ -249,7 +241,7 @@ def test_what_others_have_pushed_goes_back_as_it_was(
 
 
 def test_a_queue_that_has_become_another_type_takes_nothing_and_loses_nothing(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
+    rig: Rig, flush: FlushStore, raw: Any
 ) -> None:
     rig.push(1)
     where = aside(flush)
@@ -261,7 +253,7 @@ def test_a_queue_that_has_become_another_type_takes_nothing_and_loses_nothing(
 
 
 def test_a_process_that_sleeps_is_woken_by_what_comes_back(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
+    rig: Rig, flush: FlushStore, raw: Any
 ) -> None:
     rig.push(1)
     where = aside(flush)
@@ -276,7 +268,7 @@ def test_a_process_that_sleeps_is_woken_by_what_comes_back(
 
 
 def test_a_new_loss_id_voids_all_locks_and_is_made_once(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
+    rig: Rig, flush: FlushStore, raw: Any
 ) -> None:
     rig.push(1)
     before = rig.store.look()
@@ -293,7 +285,7 @@ def test_a_new_loss_id_voids_all_locks_and_is_made_once(
     assert 0 <= seconds * 1000 + micros / 1000 - first.birth_ms < 60_000
 
 
-def test_a_new_loss_id_ends_a_roll_under_way(rig: Rig, flush: FlushStore, raw: redis.Redis) -> None:
+def test_a_new_loss_id_ends_a_roll_under_way(rig: Rig, flush: FlushStore, raw: Any) -> None:
     roll = Roll(rig.link, rig.store.candidate, "me")
     assert roll.begin()
     before = rig.store.look()
@@ -303,9 +295,7 @@ def test_a_new_loss_id_ends_a_roll_under_way(rig: Rig, flush: FlushStore, raw: r
     assert not roll.walk()
     after = rig.store.look()
     assert after.previous is None
-    assert [key for key in raw.scan_iter("qik:unique:*")] == [
-        f"qik:unique:{after.generation}".encode()
-    ]
+    assert list(raw.scan_iter("qik:unique:*")) == [f"qik:unique:{after.generation}".encode()]
 
 
 def test_what_stays_in_a_sorted_set_gets_its_lock_again_as_it_was(
@@ -324,9 +314,7 @@ def test_what_stays_in_a_sorted_set_gets_its_lock_again_as_it_was(
     assert rig.edge(11, keys=[1]) == [Code.ADVANCED]
 
 
-def test_what_has_left_a_sorted_set_gets_no_lock(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
-) -> None:
+def test_what_has_left_a_sorted_set_gets_no_lock(rig: Rig, flush: FlushStore, raw: Any) -> None:
     rig.push(1, delays=[60])
     (raws,) = raw.zrange("schedule", 0, -1)
     flush.renew(rig.store.look().loss)
@@ -360,11 +348,11 @@ def test_a_roll_keeps_the_locks_of_jobs_that_are_aside_while_a_flush_takes_them(
 
 
 @pytest.mark.every_server
-def test_every_step_works_while_redis_is_full(rig: Rig, raw: redis.Redis) -> None:
+def test_every_step_works_while_redis_is_full(rig: Rig, raw: Any) -> None:
     rig.push(*range(1, 101))
     rig.push(*range(101, 201), delays=[60] * 100)
     raw.config_set("maxmemory", 1_000_000)
-    with pytest.raises(redis.ResponseError, match="OOM|maxmemory"):
+    with pytest.raises(redis.ResponseError, match=r"OOM|maxmemory"):
         raw.set("more", "x")
     flush = FlushStore(rig.store, "alice")
 
@@ -388,83 +376,6 @@ def test_every_step_works_while_redis_is_full(rig: Rig, raw: redis.Redis) -> Non
     assert rig.locks() == 50
 
 
-# --- back from a file ----------------------------------------------------------------------------
-
-
-def rows(raw: redis.Redis, key: str) -> list[tuple[str, float | None, bytes]]:
-    """Take all jobs of a key out by hand, as rows of an export."""
-    if raw.type(key) == b"list":
-        found: Any = [(each, None) for each in raw.lrange(key, 0, -1)]
-    else:
-        found = raw.zrange(key, 0, -1, withscores=True)
-    raw.delete(key, f"qik:n:{key}")
-    return [(each.split(b'"jid":"')[1][:24].decode(), score, each) for each, score in found]
-
-
-@pytest.mark.parametrize("key", ["queue:default", "schedule", "retry", "dead", "qik:later:default"])
-def test_jobs_come_back_where_they_were_each_once(
-    rig: Rig, flush: FlushStore, raw: redis.Redis, key: str
-) -> None:
-    home = home_of(key.encode())
-    assert home is not None
-    rig.push(1, 2, 3) if home.is_list else rig.push(1, 2, 3, delays=[60, 61, 62])
-    if not home.is_list and key != "schedule":
-        raw.rename("schedule", key)
-        raw.delete("qik:n:schedule")
-    before = raw.dump(key)
-    jobs = rows(raw, key)
-    flush.renew(rig.store.look().loss)
-
-    first = flush.restore("0123456789ab", home, jobs)
-    second = flush.restore("0123456789ab", home, jobs)
-
-    assert first == ["1", "1", "1"]
-    assert second == ["0", "0", "0"]
-    assert raw.dump(key) == before
-    assert rig.locks() == (0 if key == "dead" else 3)
-    assert raw.get(f"qik:n:{key}") == (None if key == "dead" else b"3")
-    assert 0 < raw.ttl("qik:restored:0123456789ab") <= 30 * 86_400
-
-
-def test_a_job_that_was_put_back_and_has_run_does_not_come_back_again(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
-) -> None:
-    rig.push(1, unique=False)
-    jobs = rows(raw, "queue:default")
-    flush.restore("0123456789ab", QUEUE, jobs)
-    raw.delete("queue:default")
-
-    assert flush.restore("0123456789ab", QUEUE, jobs) == ["0"]
-    assert flush.restore("ba9876543210", QUEUE, jobs) == ["1"], "another file is another matter"
-
-
-def test_a_job_whose_key_another_one_holds_stays_out_and_says_whose_it_is(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
-) -> None:
-    rig.push(1, 2)
-    jobs = rows(raw, "queue:default")
-    flush.renew(rig.store.look().loss)
-    rig.push(11, keys=[1])
-
-    answers = flush.restore("0123456789ab", QUEUE, [*jobs, *jobs])
-
-    assert sorted(answers) == sorted(["1", "0", f"={jid(11).decode()}", f"={jid(11).decode()}"])
-    assert rig.queued() == [jid(2).decode(), jid(11).decode()]
-
-
-def test_a_key_is_taken_by_the_first_of_a_file_that_wants_it(
-    rig: Rig, flush: FlushStore, raw: redis.Redis
-) -> None:
-    rig.push(1)
-    first = rows(raw, "queue:default")
-    flush.renew(rig.store.look().loss)
-    rig.push(2, keys=[1])
-    second = rows(raw, "queue:default")
-    flush.renew(rig.store.look().loss)
-
-    assert flush.restore("0123456789ab", QUEUE, [*first, *second]) == ["1", f"={jid(1).decode()}"]
-
-
 def test_names_that_are_nobodys_queue_are_no_place_for_jobs() -> None:
     assert home_of(b"queue:a b") is None
     assert home_of(b"queues") is None
@@ -473,7 +384,7 @@ def test_names_that_are_nobodys_queue_are_no_place_for_jobs() -> None:
     assert home_of(b"qik:held:Mail+") == Home(Place.HELD, b"qik:held:Mail+")
 
 
-def test_scripts_are_known_by_a_server_that_has_forgotten_them(rig: Rig, raw: redis.Redis) -> None:
+def test_scripts_are_known_by_a_server_that_has_forgotten_them(rig: Rig, raw: Any) -> None:
     link = Link(rig.url)
     raw.script_flush()
 
