@@ -64,11 +64,13 @@ def _special(step: Step) -> list[tuple[str, bool]]:
 
 
 @pytest.mark.timeout(600)
-def test_no_promise_breaks_in_200_runs_of_40_steps_that_meet_everything(redis_url: str) -> None:
+def test_no_promise_breaks_in_runs_of_40_steps_until_they_have_met_everything(
+    redis_url: str,
+) -> None:
+    """A hundred and fifty runs have met everything; what is rare may come later where the server answers late."""
     seen: Counter[str] = Counter()
-    # What is rare may be missed where the server answers late: then the runs go on with other dice.
-    for chance in (None, 1, 2):
-        run(lambda: World(redis_url, witness=Counting(seen)), examples=200, steps=40, chance=chance)
+    for chance in (None, *range(1, 12)):
+        run(lambda: World(redis_url, witness=Counting(seen)), examples=50, steps=40, chance=chance)
         if (+seen).keys() >= SOMETIMES:
             break
 
