@@ -53,6 +53,7 @@ class Check(StrEnum):
     UNSERVED = "unserved"
     SILENT = "silent"
     PAUSED = "paused"
+    HELD = "held"
     COUNTED = "counted"
     APP = "app"
     NO_JOBS = "no-jobs"
@@ -234,6 +235,7 @@ def _speed(facts: Facts, _: Settings) -> Iterator[Finding]:
 
 def _types(facts: Facts, _: Settings) -> Iterator[Finding]:
     lists = {f"queue:{name}": "no list" for name, size in facts.queues.items() if size < 0}
+    lists |= {f"qik:held:{each.name}": "no list" for each in facts.held if each.jobs < 0}
     for key, found in {**facts.wrong, **lists}.items():
         yield Finding(
             Check.WRONG_TYPE,
@@ -306,6 +308,17 @@ def _paused(facts: Facts, _: Settings) -> Iterator[Finding]:
         )
 
 
+def _held(facts: Facts, _: Settings) -> Iterator[Finding]:
+    if facts.held:
+        jobs = ", ".join(f"{each.name} ({max(each.jobs, 0):,})" for each in facts.held[:10])
+        yield Finding(
+            Check.HELD,
+            Severity.NOTE,
+            f"held, because their class or their queue is switched off: {jobs}",
+            "They come back by themselves, in their order, when the switch is off: `reconciler switches` names it",
+        )
+
+
 def _counted(facts: Facts, _: Settings) -> Iterator[Finding]:
     totals = ", ".join(f"{name} {total:,}" for name, total in sorted(facts.counts.items()) if total)
     if totals:
@@ -318,7 +331,8 @@ def _counted(facts: Facts, _: Settings) -> Iterator[Finding]:
 
 
 _RULES: Final[tuple[Rule, ...]] = (
-    _server, _memory, _connections, _clock, _speed, _types, _ruby, _served, _paused, _counted,
+    _server, _memory, _connections, _clock, _speed, _types, _ruby, _served, _paused, _held,
+    _counted,
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from qik_core.api.acts import Act, Acted, Tally
 from qik_core.api.cancelling import Cancelled, cancel
 from qik_core.api.filters import Filter, Term
+from qik_core.api.holding import HeldList
 from qik_core.api.numbers import History, QueueStats, Stats
 from qik_core.api.processes import Process, ProcessSet, Signal, Work, WorkSet
 from qik_core.api.record import JobRecord, Location, State
@@ -29,6 +30,7 @@ from qik_core.api.sets import (
     ScheduledSet,
     SuspectList,
 )
+from qik_core.store.held import HeldJobs
 
 __all__ = [
     "Act",
@@ -37,6 +39,8 @@ __all__ = [
     "Cancelled",
     "DeadSet",
     "Filter",
+    "HeldJobs",
+    "HeldList",
     "History",
     "JobRecord",
     "JobSet",

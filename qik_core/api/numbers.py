@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -13,7 +13,8 @@ from qik_core.api.record import JobRecord, Location, State, moment_of
 from qik_core.client import current as current_client
 from qik_core.errors import ArgumentError
 from qik_core.options import did_you_mean
-from qik_core.store import Store, keys, numbers
+from qik_core.store import Store, held, keys, numbers
+from qik_core.store.held import HeldJobs
 
 log: Final = logging.getLogger("qik_core.api")
 
@@ -48,6 +49,8 @@ class Stats:
     dead: int
     processes: int
     queues: Mapping[str, QueueStats]
+    held: Mapping[str, HeldJobs] = field(default_factory=dict)
+    """What is held of each class that is switched off and that no reconciler tells."""
     wrong: tuple[str, ...] = ()
     """Keys that hold something else than they should; they count as empty."""
 
@@ -59,8 +62,9 @@ class Stats:
 
     @classmethod
     def read(cls, store: Store | None = None) -> Stats:
-        """Return the numbers of now: one round trip. Raises StoreError."""
-        total = numbers.numbers((store or current_client().store).links)
+        """Return the numbers of now: two round trips, and more where jobs are held. Raises StoreError."""
+        links = (store or current_client().store).links
+        total, holding = numbers.numbers(links), {each.name: each for each in held.held(links.call)}
         queues = {
             each.name: QueueStats(
                 each.name,
@@ -87,6 +91,7 @@ class Stats:
             dead=max(total.dead, 0),
             processes=max(total.processes, 0),
             queues=MappingProxyType(queues),
+            held=MappingProxyType(holding),
             wrong=tuple(key.decode() for key, size in sets.items() if size < 0),
         )
 

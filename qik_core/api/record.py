@@ -39,6 +39,7 @@ class State(StrEnum):
     RETRY = "retry"
     DEAD = "dead"
     SUSPECT = "suspect"  # two processes died while it ran; it will run alone
+    HELD = "held"  # its class is switched off
     RUNNING = "running"
 
 
@@ -55,7 +56,7 @@ class Location:
     @property
     def is_list(self) -> bool:
         """Whether the key is a list; else it is a sorted set."""
-        return self.state in (State.QUEUED, State.SUSPECT)
+        return self.state in (State.QUEUED, State.SUSPECT, State.HELD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,9 @@ def status(redis_url: str | None, *, as_json: bool) -> None:
     for name, size in seen["queues"].items():
         if size["suspects"]:
             click.echo(f"{name}: {size['suspects']:,} suspects: two processes died while each ran")
+    for name, of_class in seen["held"].items():
+        jobs, size = f"{of_class['jobs']:,} jobs", f"{of_class['bytes'] / 1024:,.0f} KB"
+        click.echo(f"{name}: {jobs} held, {size}: its class, or their queue, is switched off")
     base.table(
         ("process", "working on"),
         [(each["identity"], str(each["working"])) for each in seen["processes"]],

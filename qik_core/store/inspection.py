@@ -14,6 +14,7 @@ from typing import Any, Final
 from qik_core.errors import StoreError
 from qik_core.store import keys
 from qik_core.store.cursors import members
+from qik_core.store.held import HeldJobs, held
 from qik_core.store.link import Link
 from qik_core.store.recovery import tally
 
@@ -36,6 +37,9 @@ _TYPES: Final = {
     keys.ROLL: b"string",
     keys.COUNTS: b"hash",
     keys.CANCELLED: b"zset",
+    keys.HELD: b"hash",
+    keys.SWITCHES: b"string",
+    keys.SWITCHED: b"hash",
 }
 _REFUSED: Final = ("NOPERM", "unknown command", "unknown subcommand")
 _MOST: Final = 500  # processes and queues that are looked at
@@ -100,6 +104,8 @@ class Facts:
     wrong: Mapping[str, str] = field(default_factory=dict)
     """Keys of ours that hold another type, and which."""
     counts: Mapping[str, int] = field(default_factory=dict)
+    held: Sequence[HeldJobs] = ()
+    """Of classes that are switched off."""
 
 
 def inspect(link: Link, clock: Callable[[], float] = time.time) -> Facts:
@@ -122,6 +128,7 @@ def inspect(link: Link, clock: Callable[[], float] = time.time) -> Facts:
         paused=members(link.call, keys.PAUSED, _MOST) if keys.PAUSED in sets else (),
         wrong=wrong,
         counts=tally(link) if keys.COUNTS.decode() not in wrong else {},
+        held=held(link.call) if keys.HELD.decode() not in wrong else (),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qik_core.store import keys
+from qik_core.store import held, keys
 from qik_core.store.link import Links
 from qik_core.store.numbers import numbers
 from qik_core.store.recovery import tally
@@ -25,6 +25,9 @@ def overview(links: Links) -> dict[str, Any]:
             }
             for each in seen.queues
         },
+        "held": {
+            each.name: {"jobs": each.jobs, "bytes": each.bytes} for each in held.held(links.call)
+        },
         "scheduled": seen.scheduled,
         "retries": seen.retries,
         "dead": seen.dead,
@@ -34,7 +37,7 @@ def overview(links: Links) -> dict[str, Any]:
             {
                 "identity": identity.decode(),
                 "beat": float(beat),
-                "working": _held(links, identity.decode()),
+                "working": _working(links, identity.decode()),
             }
             for identity, beat in zip(alive[::2], alive[1::2], strict=True)
         ],
@@ -43,6 +46,6 @@ def overview(links: Links) -> dict[str, Any]:
     }
 
 
-def _held(links: Links, identity: str) -> int:
+def _working(links: Links, identity: str) -> int:
     fields = links.call("HKEYS", keys.working(identity))
     return sum(1 for name in fields if name not in (b"#", b"@"))

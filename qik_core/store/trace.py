@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from qik_core.errors import MalformedPayload
 from qik_core.payload import Payload
-from qik_core.store import keys, numbers
+from qik_core.store import held, keys, numbers
 from qik_core.store.cursors import keys_like, pages
 from qik_core.store.epoch import Epoch
 from qik_core.store.glance import records_of
@@ -75,6 +75,11 @@ class Spot:
     error: str = ""
     """How it failed last."""
     failures: int = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Its class is switched off, so it is on no queue."""
+        return self.key.startswith(keys.held("").decode())
 
     @property
     def is_suspect(self) -> bool:
@@ -252,7 +257,13 @@ class _Look:
         suspects = (
             self._in_list(keys.suspect(name), name, first=False) for name in self.records.suspects()
         )
-        return next(filter(None, suspects), None)
+        return next(filter(None, suspects), None) or self._in_held()
+
+    def _in_held(self) -> Spot | None:
+        call = self.store.links.call
+        places = [key for name in held.names(call) for key in held.lists(name)]
+        found = (self._in_list(key, "", first=False) for key in places)
+        return next(filter(None, found), None)
 
     def _in_list(self, key: bytes, name: str, *, first: bool) -> Spot | None:
         skip, length = 0, 1
@@ -264,7 +275,7 @@ class _Look:
             length, place, raw = self.store.links.run("ahead", (key,), args)
             if place:
                 spot = replace(_spot(raw), key=key.decode(), position=place, length=length)
-                return replace(spot, queue=name)
+                return replace(spot, queue=name or spot.queue)
             skip += _STRIDE
         if first:
             self.searched = min(skip, length)

@@ -81,6 +81,8 @@ def queued(known: Known) -> Found | None:
     if seen.spot is not None and seen.spot.position is not None:
         spot = seen.spot
         text = f"its job {seen.jid} is number {spot.position:,} of {spot.length:,} on {spot.queue}"
+        if spot.is_held:
+            text = f"its job {seen.jid} is held: its class or its queue is switched off, and it comes back when it is not"
         if spot.is_suspect:
             text += " among the suspects: two processes died while it ran, so it runs alone"
         return Found(Reason.QUEUED, text + _unserved(seen), details={**about, **_about(spot)})

@@ -229,6 +229,14 @@ def test_status_shows_jobs_under_which_a_process_died(
     assert seen["queues"]["billing"]["suspects"] == 2
 
 
+def test_status_shows_what_is_held(qik: Qik, redis_url: str, raw: redis.Redis) -> None:
+    raw.lpush("qik:held:Mail", "{}", "{}")
+    raw.hset("qik:held", "Mail", 4096)
+    assert "Mail: 2 jobs held, 4 KB" in qik("status", REDIS_URL=redis_url).stdout
+    seen = json.loads(qik("status", "--json", REDIS_URL=redis_url).stdout)
+    assert seen["held"] == {"Mail": {"jobs": 2, "bytes": 4096}}
+
+
 def test_status_shows_names_as_they_are(qik: Qik, redis_url: str, raw: redis.Redis) -> None:
     raw.sadd("queues", "a[/b]:100:")  # no markup, and no picture
     assert "a[/b]:100:" in qik("status", REDIS_URL=redis_url).stdout
