@@ -27,7 +27,7 @@ from tests.reconciler.shop import Item
 class Work(Job, queue="work", unique_for=3600):
     def perform(self, item_id: int) -> None: ...
 
-class Items(Reconciler, every=timedelta(minutes=1), edges=True):
+class Items(Reconciler, every=timedelta(minutes=1)):
     pending = derive(Work, select(Item.id).where(Item.state == "pending"))
 """
 NOWHERE = "postgresql+psycopg://127.0.0.1:1/x"
@@ -187,6 +187,8 @@ def test_a_pass_that_fails_is_a_finding(command: Command, home: Engine) -> None:
 
 
 def test_status_shows_every_reconciler(command: Command, home: Engine) -> None:
+    with_edges = APP.replace("minutes=1)", "minutes=1), edges=True")
+    (command.folder / "shop_app.py").write_text(with_edges)
     empty = command("status")
     fill(home, [1])
     command("pass", "Items")
