@@ -133,7 +133,7 @@ def _confirm(plan: Plan, *, yes: bool) -> None:
     if yes or plan.selection.put_back:
         return
     word = _word(plan)
-    if not sys.stdin.isatty():
+    if not _is_person():
         click.echo(
             f"reconciler: this removes {plan.jobs:,} jobs ({plan.selection}). Add --yes", err=True
         )
@@ -142,6 +142,10 @@ def _confirm(plan: Plan, *, yes: bool) -> None:
     if typed.strip() != word:
         click.echo("reconciler: that is something else: nothing was done", err=True)
         sys.exit(UNSAFE)
+
+
+def _is_person() -> bool:
+    return sys.stdin.isatty()
 
 
 def _word(plan: Plan) -> str:

@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+from sqlalchemy import Engine
+
+from qik_core import application, client, settings
+from qik_core.errors import StoreUnavailable
+from qik_core.flushing import Flushing
+from qik_core.settings import Settings
+from reconciler.audit import read
+from reconciler.cli import main
+from tests.reconciler.flushes import RUBY, dumps
+from tests.reconciler.shop import fill
+
+APP = """
+from sqlalchemy import select
+from qik_core import Job
+from reconciler import Reconciler, derive
+from tests.reconciler.shop import Item
+
+class Work(Job, queue="work", unique_for=3600):
+    def perform(self, item_id: int) -> None: ...
+
+class Mail(Job, queue="mails"):
+    def perform(self, to: str) -> None: ...
+
+class Items(Reconciler, every=60):
+    pending = derive(Work, select(Item.id).where(Item.state == "pending"))
+"""
+WHY = ("--reason", "a test")
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One kind of database is enough here: what the commands call is tested on each."""
+    return sqlite_url
+
+
+class Here:
+    """Runs `reconciler` in this process, beside an application and its jobs."""
+
+    def __init__(self, raw: Any, home: Engine, app: Any, folder: Path) -> None:
+        self.raw: Any = raw
+        self.home = home
+        self.app = app
+        self.folder = folder
+
+    def __call__(self, *words: str, typed: str | None = None) -> Result:
+        return CliRunner().invoke(main, list(words), input=typed)
+
+    def flush(self, *words: str, typed: str | None = None) -> Result:
+        return self("flush", *words, typed=typed)
+
+    def jobs(self) -> int:
+        return int(self.raw.llen("queue:work") + self.raw.llen("queue:mails"))
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, home: Engine, raw: redis.Redis, redis_url: str, database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Here]:  # fmt: skip
+    (tmp_path / "flush_app.py").write_text(APP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name, value in (
+        ("QIK_APP", "flush_app"),
+        ("REDIS_URL", redis_url),
+        ("DATABASE_URL", database_url),
+    ):
+        monkeypatch.setenv(name, value)
+    settings.use(Settings(redis=redis_url))
+    application.load("flush_app")
+    app: Any = sys.modules["flush_app"]
+    fill(home, [1, 2, 3])
+    for n in (1, 2, 3, 99):
+        app.Work.perform_async(n)
+    yield Here(raw, home, app, tmp_path)
+    sys.modules.pop("flush_app", None)
+    client.current().store.close()
+    settings.use(None)
+
+
+# --- dry runs ------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_would_happen_and_changes_nothing(here: Here) -> None:
+    before = dumps(here.raw)
+
+    result = here.flush("--all", "--dry-run")
+
+    assert result.exit_code == 0, result.output
+    head, line, *rest = result.output.splitlines()
+    assert head.split()[:4] == ["class", "queue", "queued", "scheduled"]
+    assert line.split()[:3] == ["Work", "work", "4"]
+    assert line.split()[-3:] == ["3", "1", "-"]
+    assert rest[0].startswith("4 jobs: 3 re-derivable, 1 stale, 0 would be lost. Redis uses ")
+    assert rest[-1] == "dry run: nothing was changed"
+    assert dumps(here.raw) == before
+    assert read(here.home, 0.0) == []
+
+
+def test_a_dry_run_that_finds_what_would_be_lost_ends_with_exit_code_1(here: Here) -> None:
+    here.app.Mail.perform_async("a")
+    here.raw.lpush("queue:work", RUBY % (1, 1))
+
+    result = here.flush("--all", "--dry-run")
+
+    assert result.exit_code == 1
+    assert "Mail: 1 would be lost: no reconciler tells it" in result.output
+    assert "left alone: 0 other jobs of ours, 1 of others" in result.output
+    assert here.flush("--all", "--dry-run", "--lose", "Mail").exit_code == 0
+
+
+def test_json_is_one_object(here: Here) -> None:
+    here.app.Mail.perform_async("a")
+
+    report = json.loads(here.flush("--all", "--dry-run", "--json").stdout)
+
+    assert report["plan"]["rederivable"] == 3
+    assert report["plan"]["would_lose"] == {"Mail": {"jobs": 1, "why": "no reconciler tells it"}}
+    assert {line["class"]: line["queued"] for line in report["plan"]["lines"]} == {
+        "Mail": 1,
+        "Work": 4,
+    }
+    assert report["flushed"] is None
+
+
+# --- the flush -----------------------------------------------------------------------------------
+
+
+def test_a_flush_says_what_it_did_and_what_that_has_freed(here: Here) -> None:
+    result = here.flush("--all", *WHY, "--yes")
+
+    assert result.exit_code == 0, result.output
+    assert "flushed 4 jobs in " in result.output
+    assert "3 re-derivable, 1 stale, 0 that nothing else brings back" in result.output
+    assert "memory: " in result.output
+    assert here.jobs() == 0
+    begun, _ = read(here.home, 0.0)
+    assert begun.reason == "a test"
+    assert "@" in begun.who
+
+
+def test_json_of_a_flush_has_plan_and_outcome(here: Here) -> None:
+    report = json.loads(here.flush("--all", *WHY, "--yes", "--json").stdout)
+
+    assert report["flushed"]["classes"] == {"Work": {"rederivable": 3, "stale": 1}}
+    assert report["flushed"]["memory"]["before"] > 0
+
+
+def test_what_would_be_lost_is_refused_with_exit_code_3(here: Here) -> None:
+    here.app.Mail.perform_async("a")
+
+    result = here.flush("--all", *WHY, "--yes")
+    as_json = here.flush("--all", *WHY, "--yes", "--json")
+
+    assert (result.exit_code, as_json.exit_code) == (3, 3)
+    assert "1 jobs would be lost, since nothing brings them back" in result.stderr
+    assert "--lose Mail" in result.stderr
+    assert "would be lost" in json.loads(as_json.stdout)["refused"]
+    assert here.jobs() == 5
+
+
+def test_a_class_that_is_named_is_lost(here: Here) -> None:
+    here.app.Mail.perform_async("a")
+
+    assert here.flush("--all", *WHY, "--yes", "--lose", "Mail").exit_code == 0
+    assert here.jobs() == 0
+
+
+def test_a_class_goes_and_nothing_else(here: Here) -> None:
+    here.app.Mail.perform_async("a")
+
+    assert here.flush("--class", "Work", *WHY, "--yes").exit_code == 0
+    assert here.raw.llen("queue:mails") == 1
+    assert here.raw.llen("queue:work") == 0
+
+
+def test_nothing_is_flushed_where_nothing_is_meant(here: Here) -> None:
+    result = here.flush("--class", "Mail", *WHY, "--yes")
+
+    assert (result.exit_code, result.output.splitlines()[-1]) == (
+        0,
+        "no job is meant: nothing to flush",
+    )
+    assert read(here.home, 0.0) == []
+
+
+# --- people --------------------------------------------------------------------------------------
+
+
+def test_where_nobody_can_confirm_a_flush_is_refused(here: Here) -> None:
+    result = here.flush("--all", *WHY)
+
+    assert result.exit_code == 3
+    assert "Add --yes" in result.stderr
+    assert here.jobs() == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [(["--all"], "all"), (["--class", "Work"], "Work"), (["--queue", "work"], "work"), (["--set", "queued"], "queued")],
+)  # fmt: skip
+def test_a_person_writes_what_is_flushed(
+    here: Here, monkeypatch: pytest.MonkeyPatch, words: list[str], word: str
+) -> None:
+    monkeypatch.setattr("reconciler.cli.flush._is_person", lambda: True)
+
+    refused = here.flush(*words, *WHY, typed="yes\n")
+    assert refused.exit_code == 3
+    assert here.jobs() == 4
+
+    assert here.flush(*words, *WHY, typed=f"{word}\n").exit_code == 0
+    assert here.jobs() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dry-run"], "say which jobs: --all"),
+        (["--all", "--class", "Work", "--dry-run"], "say which jobs: --all"),
+        (["--all", "--put-back", "--dry-run"], "say which jobs: --all"),
+        (["--all", "--yes"], "--reason"),
+        (["--all", "--yes", "--reason", "  "], "--reason"),
+        (["--class", "Wrk", "--dry-run"], "did you mean 'Work'"),
+        (["--queue", "wrk", "--dry-run"], "did you mean 'work'"),
+        (["--set", "all", "--dry-run"], "queued"),
+        (["--tenant", "x", "--dry-run"], "no reconciler says whose its rows are"),
+        (["--all", "--lose", "Mial", "--yes", *WHY], "there is no job of a class 'Mial'"),
+    ],
+)
+def test_what_cannot_be_meant_is_exit_code_2(here: Here, words: list[str], said: str) -> None:
+    result = here.flush(*words)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert here.jobs() == 4
+
+
+# --- what is not there ---------------------------------------------------------------------------
+
+
+def test_without_an_application_no_class_is_known_and_all_would_be_lost(
+    here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from qik_core import registry
+    from reconciler import registry as reconcilers
+
+    (tmp_path / "broken_app.py").write_text("1 / 0")
+    with registry.scope(empty=True), reconcilers.scope():
+        reconcilers._definitions.clear()
+        reconcilers._telling.clear()
+        monkeypatch.delenv("QIK_APP")
+        nameless = here.flush("--all", "--dry-run")
+        broken = here.flush("--all", "--dry-run", "--app", "broken_app")
+        refused = here.flush("--all", *WHY, "--yes", "--app", "broken_app")
+        kept = here.flush("--all", *WHY, "--yes", "--export", "kept")
+
+    assert (nameless.exit_code, broken.exit_code, refused.exit_code) == (1, 1, 3)
+    assert (
+        "No class is known, so nothing counts as re-derivable: no application is named"
+        in nameless.output
+    )
+    assert "Work: 4 would be lost: no imported module defines it" in nameless.output
+    assert "ZeroDivisionError" in broken.output
+    assert kept.exit_code == 0, kept.output
+    assert here("import", "kept").exit_code == 0
+    assert here.jobs() == 4
+
+
+def test_redis_that_does_not_answer_is_exit_code_4(here: Here) -> None:
+    result = here.flush("--all", "--dry-run", "--redis-url", "redis://127.0.0.1:1/0")
+
+    assert result.exit_code == 4
+
+
+def test_a_database_without_our_tables_is_exit_code_5_and_nothing_was_done(
+    here: Here, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/empty.db"
+    result = here.flush("--queue", "mails", "--put-back", *WHY)
+    assert result.exit_code == 2
+
+    result = here.flush("--all", "--lose", "Work", *WHY, "--yes", "--database-url", url)
+
+    assert result.exit_code == 5, result.output
+    assert "reconciler upgrade" in result.stderr
+    assert here.jobs() == 4
+
+
+def test_a_flush_that_is_cut_short_says_how_to_go_on(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(error: BaseException) -> Any:
+        def sort(*_: object) -> None:
+            raise error
+
+        return sort
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Flushing, "_sort", cut(StoreUnavailable("Redis is gone")))
+        lost = here.flush("--all", *WHY, "--yes")
+        patched.setattr(Flushing, "_sort", cut(KeyboardInterrupt()))
+        stopped = here.flush("--all", *WHY, "--yes")
+    half = here.flush("--all", "--dry-run")
+    back = here.flush("--put-back", *WHY)
+
+    assert (lost.exit_code, stopped.exit_code) == (4, 1)
+    assert "run the same command again" in lost.stderr
+    assert "stopped" in stopped.stderr
+    assert "a flush ended half-way: 4 jobs are aside" in half.output
+    assert back.exit_code == 0, back.output
+    assert here.jobs() == 4
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_jobs_are_kept_in_a_file_and_put_back(here: Here) -> None:
+    for each in "abc":
+        here.app.Mail.perform_async(each)
+
+    flushed = here.flush("--all", *WHY, "--yes", "--export", "kept.jsonl")
+    first = here("import", "kept.jsonl", *WHY)
+    second = here("import", "kept.jsonl", "--json")
+
+    assert flushed.exit_code == first.exit_code == second.exit_code == 0
+    assert (
+        "3 jobs are in kept.jsonl: `reconciler import kept.jsonl` puts them back" in flushed.output
+    )
+    assert first.output.splitlines()[-1] == "3 of 3 jobs are back (3 Mail)"
+    assert json.loads(second.stdout) == {
+        "jobs": 3, "put_back": 0, "there": 3, "blocked": {}, "classes": {},
+    }  # fmt: skip
+    assert here.jobs() == 3
+
+
+def test_a_file_that_is_there_is_refused_before_anything_is_done(here: Here) -> None:
+    (here.folder / "kept").write_text("mine")
+
+    flushed = here.flush("--all", *WHY, "--yes", "--export", "kept")
+    exported = here("export", "kept", "--all")
+
+    assert (flushed.exit_code, exported.exit_code) == (3, 3)
+    assert (here.folder / "kept").read_text() == "mine"
+    assert here.jobs() == 4
+
+
+def test_an_export_leaves_jobs_where_they_are(here: Here) -> None:
+    result = here("export", "kept", "--class", "Work")
+    as_json = here("export", "other", "--queue", "mails", "--json")
+
+    assert (result.exit_code, as_json.exit_code) == (0, 0), result.output
+    assert result.output.splitlines()[-1] == "4 jobs are in kept (4 Work); they are in Redis still"
+    assert json.loads(as_json.stdout) == {"file": "other", "jobs": 0, "classes": {}}
+    assert here.jobs() == 4
+
+
+def test_an_export_works_without_sql_and_says_that_it_is_not_in_the_audit(here: Here) -> None:
+    result = here("export", "kept", "--all", "--database-url", f"sqlite:///{here.folder}/empty.db")
+
+    assert result.exit_code == 0
+    assert "not in the audit" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "line 1"), ('{"a":1}\n', "no header"), (None, "cannot be read")],
+    ids=["empty", "foreign", "missing"],
+)
+def test_a_file_that_is_no_export_is_refused(here: Here, text: str | None, said: str) -> None:
+    if text is not None:
+        (here.folder / "kept").write_text(text)
+
+    result = here("import", "kept")
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_job_whose_key_is_taken_by_now_is_said(here: Here) -> None:
+    here("export", "kept", "--all")
+    here.flush("--all", *WHY, "--yes")
+    jid = here.app.Work.perform_async(1).jid
+
+    result = here("import", "kept")
+
+    assert "3 of 4 jobs are back (3 Work)" in result.output
+    assert f"job {jid} does its work" in result.output
