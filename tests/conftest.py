@@ -31,6 +31,7 @@ from redis.retry import Retry
 from qik_core.embedded import Embedded, Kind
 from tests import servers, shards
 from tests.bouncer import PgBouncer
+from tests.databases import DATABASES
 from tests.servers import TAG
 from tests.waiting import eventually
 
@@ -183,7 +184,7 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-@pytest.fixture(params=servers.DATABASES)
+@pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str:
     """An empty database: the test runs on SQLite, on PostgreSQL, and on MariaDB."""
     url: str = request.getfixturevalue(f"{request.param}_url")

@@ -92,8 +92,9 @@ def has_future_import(text: str) -> list[str]:
     """`from __future__ import annotations` stands first."""
     if not text.strip():
         return []
-    body = _parse(text).body
-    if ast.get_docstring(_parse(text)) is not None:
+    module = _parse(text)
+    body = module.body
+    if ast.get_docstring(module) is not None:
         body = body[1:]
     first = body[0] if body else None
     if isinstance(first, ast.ImportFrom) and first.module == "__future__":

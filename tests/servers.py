@@ -36,15 +36,6 @@ TAG: Final = "TEST_PROCESS_TAG"
 """Environment variable that marks every process that one test started."""
 
 _NEEDS: Final = "needs "
-DATABASES: Final = ("sqlite", "postgres", "mariadb")
-
-
-def on(*fast: str) -> pytest.MarkDecorator:
-    """Run a test on these kinds of databases, and among the slow tests on the others: it asks SQL nothing of its own."""
-    kinds = [
-        each if each in fast else pytest.param(each, marks=pytest.mark.slow) for each in DATABASES
-    ]
-    return pytest.mark.parametrize("database_url", kinds, indirect=True)
 
 
 def absent(server: str) -> NoReturn:

@@ -18,9 +18,9 @@ from sqlalchemy import Engine, create_engine, insert, select, text
 from qik_core.embedded import Embedded
 from reconciler.engines import Engines
 from reconciler.tables import lease, passes
+from tests.databases import on
 from tests.reconciler import tables
 from tests.reconciler.shop import Item
-from tests.servers import on
 from tests.waiting import alive, eventually
 
 ROOT = Path(__file__).parents[2]

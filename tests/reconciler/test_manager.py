@@ -19,10 +19,10 @@ from reconciler.errors import NotMigrated
 from reconciler.manager import Manager
 from reconciler.report import Outcome
 from reconciler.tables import lease, passes
+from tests.databases import on
 from tests.faultproxy import FaultProxy
 from tests.reconciler.running import Running
 from tests.reconciler.shop import Item, change, fill, items
-from tests.servers import on
 from tests.waiting import eventually, never
 
 PENDING = select(Item.id).where(Item.state == "pending")
