@@ -148,7 +148,8 @@ def sentence(loss: RedisLoss) -> str:
         for name, where in sorted(loss.unreconciled.items())
     )
     about = "" if loss.exact else "about "
-    return f"{loss.text}; {about}{loss.gone:,} jobs that no reconciler tells again, counted {loss.counted_ago:g} s before: {named}"
+    gone = f"{about}{loss.gone:,} jobs that no reconciler tells again"
+    return f"{loss.text}; {gone}, counted {loss.counted_ago:g} s before: {named}"
 
 
 def places(where: Mapping[str, int]) -> str:

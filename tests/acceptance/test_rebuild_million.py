@@ -27,10 +27,12 @@ from reconciler.rebuilt import Order
 
 engines = Engines({"default": sys.argv[1]})
 seen = []
-done = rebuild([rows.PendingRows.definition], Tools.of(Passes(), engines, "test"), Order(rate=None), tell=seen.append)
+tools = Tools.of(Passes(), engines, "test")
+done = rebuild([rows.PendingRows.definition], tools, Order(rate=None), tell=seen.append)
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 half = next(each for each in seen if each.total and each.scanned * 2 >= each.total)
-print(json.dumps({**done.as_json(), "peak": peak, "eta": half.eta, "left": done.seconds - half.seconds, "cpu": time.process_time()}))
+said = {"peak": peak, "eta": half.eta, "left": done.seconds - half.seconds, "cpu": time.process_time()}
+print(json.dumps({**done.as_json(), **said}))
 """
 FILL = "INSERT INTO bench_row (id, status) SELECT n, 'pending' FROM generate_series(1, :last) n"
 

@@ -10,48 +10,20 @@ from sqlalchemy import Engine, literal_column, select
 
 from qik_core import Job
 from qik_core.passes import Passes, Told
-from qik_core.switches import Rule, Snapshot
 from reconciler import Backpressure, Reconciler, audit, derive
-from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.passes import Pass, Tools
 from reconciler.rebuild import rebuild
 from reconciler.rebuilt import Order, Progress, Rebuilt, State
+from tests.reconciler.rebuilds import FAST, PENDING, class_of, keys_on, with_seam
 from tests.reconciler.shop import Item, change, fill, items
 from tests.waiting import eventually
-
-PENDING = select(Item.id).where(Item.state == "pending")
-FAST = Order(rate=None)
 
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
     """One kind of database is enough here: pages are tested on each."""
     return sqlite_url
-
-
-def class_of(name: str, state: str, **options: Any) -> Definition:
-    """Define a job class of its own with a reconciler of the items in a state."""
-    job: Any = type(name, (Job,), {"perform": _perform}, queue=name.lower(), unique_for=3600)
-    query = select(Item.id).where(Item.state == state)
-    columns = {key: options.pop(key) for key in ("age", "order_by") if key in options}
-
-    class Made(Reconciler, every=60, name=f"{name}s", **options):
-        pending = derive(job, query, **columns)
-
-    return Made.definition
-
-
-def _perform(self: Any, item_id: int) -> None: ...
-
-
-def keys_on(raw: Any, queue: str = "work") -> list[int]:
-    """The keys of the jobs of a queue, in the order in which they were told."""
-    found = [
-        int(each.partition(b'"args":[')[2].partition(b"]")[0])
-        for each in raw.lrange(f"queue:{queue}", 0, -1)
-    ]
-    return found[::-1]
 
 
 def test_everything_pending_that_has_no_job_is_told_once(
@@ -113,7 +85,7 @@ def test_each_class_has_its_turn_page_by_page_the_most_urgent_first(
         class_of("Old", "late", age=Item.since, batch_size=10),
     ]
 
-    rebuild(definitions, _with(tools, seam), FAST)
+    rebuild(definitions, with_seam(tools, seam), FAST)
 
     assert pushed == ["Old", "New", "Ageless", "Old", "New", "Ageless", "New"]
 
@@ -150,10 +122,6 @@ class _Spy(Passes):
         return super().push(job, rows, **options)
 
 
-def _with(tools: Tools, seam: Passes) -> Tools:
-    return Tools.of(seam, tools.engines, "test")
-
-
 def test_a_rebuild_that_was_stopped_goes_on_where_it_stood(
     home: Engine, tools: Tools, raw: Any
 ) -> None:
@@ -179,7 +147,7 @@ def test_a_rebuild_that_was_stopped_goes_on_where_it_stood(
     assert sorted(keys_on(raw)) == list(range(1, 101))
 
 
-def test_after_a_loss_of_redis_nothing_is_gone_on_with(
+def test_after_a_loss_of_redis_nothing_is_gone_onwith_seam(
     home: Engine, tools: Tools, raw: Any
 ) -> None:
     fill(home, range(1, 51))
@@ -211,7 +179,7 @@ def test_a_loss_of_redis_on_the_way_begins_it_again(home: Engine, tools: Tools, 
                 raw.flushall()
             return told
 
-    made = _with(tools, Flushing(tools.seam._store))
+    made = with_seam(tools, Flushing(tools.seam._store))
     done = rebuild([items(PENDING, batch_size=10)], made, FAST)
 
     assert done.state is State.COMPLETED
@@ -235,87 +203,6 @@ def test_jobs_deleted_by_hand_are_told_at_once_though_their_locks_stand(
 
     assert done.codes == {"enqueued": 40}
     assert (raw.llen("queue:work"), raw.zcard("qik:later:mail")) == (20, 20)
-
-
-def switch(seam: Passes, version: int, *flags: str, percent: float = 100.0) -> None:
-    """Publish these switches, and no others."""
-    rule = Rule(percent=percent, source="sql", reason="an incident")
-    seam.publish(Snapshot(version, dict.fromkeys(flags, (rule,))))
-
-
-def test_a_reconcilers_switch_is_obeyed_or_openly_overridden(
-    home: Engine, tools: Tools, raw: Any
-) -> None:
-    """X9."""
-    fill(home, range(1, 11))
-    other = class_of("Mail", "pending")
-    definitions = [items(PENDING), other]
-    switch(tools.seam, 1, "disable_reconciler_mails")
-
-    done = rebuild(definitions, tools, FAST)
-    assert {each.unit: each.state for each in done.parts} == {
-        "Items": State.COMPLETED,
-        "Mails": State.SWITCHED_OFF,
-    }
-    assert "switched off by disable_reconciler_mails (sql): an incident" in done.parts[1].reason
-    assert (raw.llen("queue:work"), raw.llen("queue:mail")) == (10, 0)
-    assert rebuild([other], tools, FAST).state is State.SWITCHED_OFF
-
-    forced = rebuild(definitions, tools, Order(rate=None, override=True))
-    assert forced.state is State.COMPLETED
-    assert forced.overridden == ("disable_reconciler_mails",)
-    assert raw.llen("queue:mail") == 10
-    last = audit.read(home, 0.0)[-1]
-    assert last.details["overridden"] == ["disable_reconciler_mails"]
-
-
-@pytest.mark.parametrize("flag", ["disable_mail", "disable_queue_mail"])
-def test_what_workers_would_not_run_is_not_told_even_where_switches_are_overridden(
-    home: Engine, tools: Tools, raw: Any, flag: str
-) -> None:
-    """X9."""
-    fill(home, range(1, 11))
-    switch(tools.seam, 1, flag, "disable_reconciler_mails")
-
-    done = rebuild([class_of("Mail", "pending")], tools, Order(rate=None, override=True))
-
-    assert done.state is State.SWITCHED_OFF
-    assert f"enable {flag}: workers would not run what is told" in done.parts[0].reason
-    assert raw.llen("queue:mail") == 0
-
-
-def test_a_switch_of_a_share_of_the_keys_keeps_those_back_and_a_rebuild_after_it_tells_them(
-    home: Engine, tools: Tools, raw: Any
-) -> None:
-    fill(home, range(1, 201))
-    definition = items(PENDING)
-    switch(tools.seam, 1, "disable_work", percent=50.0)
-
-    done = rebuild([definition], tools, FAST)
-    assert done.codes["refused"] == 200 - raw.llen("queue:work")
-    assert 50 < raw.llen("queue:work") < 150
-
-    switch(tools.seam, 2)
-    assert rebuild([definition], tools, FAST).state is State.COMPLETED
-    assert sorted(keys_on(raw)) == list(range(1, 201))
-
-
-def test_a_switch_that_goes_on_meanwhile_ends_the_rebuild_of_its_reconciler(
-    home: Engine, tools: Tools, raw: Any
-) -> None:
-    fill(home, range(1, 101))
-
-    class Switching(Passes):
-        def push(self, *args: Any, **options: Any) -> Told:
-            told = super().push(*args, **options)
-            switch(self, 5, "disable_reconciler_items")
-            return told
-
-    made = _with(tools, Switching(tools.seam._store))
-    done = rebuild([items(PENDING, batch_size=10)], made, FAST)
-
-    assert done.state is State.SWITCHED_OFF
-    assert raw.llen("queue:work") == 10
 
 
 def test_a_queue_is_never_filled_beyond_its_mark_and_the_rest_is_told_as_it_drains(
@@ -359,7 +246,7 @@ def test_two_rebuilds_and_passes_at_the_same_time_make_one_job_a_row(
     """X9: at most one live job a row."""
     fill(home, range(1, 501))
     definition = items(PENDING, batch_size=50)
-    others = [_with(tools, Passes(tools.seam._store)) for _ in range(2)]
+    others = [with_seam(tools, Passes(tools.seam._store)) for _ in range(2)]
     acts: list[Callable[[], object]] = [
         lambda: rebuild([definition], others[0], FAST),
         lambda: rebuild([definition], others[1], FAST),
