@@ -18,7 +18,6 @@ from examples.saas.database import create_tables
 from qik_core.embedded import Embedded
 
 REDIS: Final = Path(".qik", "redis")
-QUEUES: Final = ("billing", "mail", "infra")
 DEV: Final = (sys.executable, "-m", "qik_core.cli", "dev", "examples.saas.app")
 WEB: Final = (sys.executable, "-m", "uvicorn", "examples.saas.web:app", "--port")
 _SQLITE: Final = {
@@ -39,8 +38,7 @@ def main() -> int:
             os.environ["REDIS_URL"] = around.enter_context(
                 Embedded(folder=REDIS, appendonly=True)
             ).url
-        queues = [word for name in QUEUES for word in ("-q", name)]
-        return _run([*DEV, *queues], [*WEB, os.environ.get("PORT", "8000")])
+        return _run([*DEV], [*WEB, os.environ.get("PORT", "8000")])
 
 
 def _run(*commands: list[str]) -> int:

@@ -13,4 +13,5 @@ __all__ = ["jobs", "reconcilers"]
 
 # `default` is DATABASE_URL. The jobs on `infra` are async, so they need an engine for asyncio; passes read with a
 # companion of it for threads.
-configure(databases={INFRA: async_engine(INFRA)})
+# A worker serves all three queues, the first one first, unless `qik work -q` says otherwise.
+configure(databases={INFRA: async_engine(INFRA)}, queues=["billing", "mail", "infra"])

@@ -30,7 +30,7 @@ COMMANDS = {
     "upgrade": ("reconciler.cli", "upgrade"),
     "lint": ("reconciler.cli", "lint", APP),
     "reconcilers": ("reconciler.cli", "run", APP),
-    "worker": ("qik_core.cli", "work", APP, "-q", "billing", "-q", "mail", "-q", "infra"),
+    "worker": ("qik_core.cli", "work", APP),
     "web": ("uvicorn", "examples.saas.web:app", "--uds", "web.sock"),
 }
 
