@@ -25,14 +25,14 @@ class Cancelled(StrEnum):
 
     REMOVED = "removed"  # it was waiting; it is gone, and its lock is free
     ASKED = "asked"  # a process has it: it is not started, or asked to stop at its next checkpoint
-    NOT_FOUND = "not_found"  # it has ended, is dead, or never was
+    NOT_FOUND = "not_found"  # it had ended, is dead, or never was
 
 
 def cancel(jid: str, store: Store | None = None) -> Cancelled:
     """Let a job neither start nor go on running.
 
-    Its id is marked before anything is looked at, so that a job which moves meanwhile cannot slip through. The mark stays
-    for a day only where a process has the job.
+    Its id is marked before it is looked for, so that a job which moves meanwhile cannot slip through. The mark stays for a
+    day only where a process has the job, or had it when it was marked.
 
     Raises:
         ArgumentError: no id.
@@ -41,12 +41,15 @@ def cancel(jid: str, store: Store | None = None) -> Cancelled:
     options.jid(jid, "cancel")
     store = store or current_client().store
     records = Records(store)
+    was_held = _is_held(jid, records)  # it may see the mark and end before it is looked for
     records.cancel(jid, on=True)
     answer = Cancelled.NOT_FOUND
     for _ in range(_LOOKS):
         answer = _look(jid, store, records)
         if answer is not Cancelled.NOT_FOUND:
             break
+    if answer is Cancelled.NOT_FOUND and was_held:
+        answer = Cancelled.ASKED
     if answer is not Cancelled.ASKED:
         records.cancel(jid, on=False)
     log.info("a job was cancelled by hand", extra={"jid": jid, "result": answer.value})
@@ -67,8 +70,11 @@ def _look(jid: str, store: Store, records: Records) -> Cancelled:
         job = place.find(jid)
         if job is not None and place.delete(job).act is Act.DONE:
             return Cancelled.REMOVED
-    for identity, raw in records.held():
-        where = Location(State.RUNNING, identity.encode())
-        if JobRecord.of(raw, where).jid == jid:
-            return Cancelled.ASKED
-    return Cancelled.NOT_FOUND
+    return Cancelled.ASKED if _is_held(jid, records) else Cancelled.NOT_FOUND
+
+
+def _is_held(jid: str, records: Records) -> bool:
+    return any(
+        JobRecord.of(raw, Location(State.RUNNING, identity.encode())).jid == jid
+        for identity, raw in records.held()
+    )
