@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from qik_core.store.link import Link
-from tests.chaos.paths import BROKEN, PATHS, Actor
+from tests.chaos.broken import BROKEN
+from tests.chaos.paths import PATHS, Actor
 
 DIED: Final = 77
 BEFORE: Final = "before"

@@ -8,8 +8,9 @@ import pytest
 import redis
 
 from tests.chaos import finish, places
+from tests.chaos.broken import BROKEN
 from tests.chaos.crasher import AFTER, BEFORE, Crasher
-from tests.chaos.paths import BROKEN, PATHS, Path
+from tests.chaos.paths import PATHS, Path
 from tests.faultproxy import load_scripts
 from tests.qik_core.store.rig import Rig
 

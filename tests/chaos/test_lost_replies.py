@@ -10,7 +10,8 @@ import redis
 from qik_core.store.exchange import Done
 from qik_core.store.worker import Held
 from tests.chaos import finish, places
-from tests.chaos.paths import BROKEN, PATHS, Actor, Path
+from tests.chaos.broken import BROKEN
+from tests.chaos.paths import PATHS, Actor, Path
 from tests.faultproxy import FAULTS, FaultProxy, is_called
 from tests.qik_core.store.rig import Rig
 

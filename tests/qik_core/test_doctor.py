@@ -230,19 +230,6 @@ def test_jobs_that_nobody_will_fetch_are_warned_of(redis_url: str, raw: redis.Re
     assert "default" not in finding.what
 
 
-def test_held_jobs_are_named_with_their_class(redis_url: str, raw: redis.Redis) -> None:
-    raw.lpush("qik:held:Mail+", "{}", "{}")
-    raw.hset("qik:held", "Mail", 4)
-    (finding,) = [each for each in seen(redis_url) if each.check is Check.HELD]
-    assert "Mail (2)" in finding.what
-    assert finding.severity == "note"
-    raw.delete("qik:held:Mail+")
-    raw.set("qik:held:Mail+", "x")
-    assert "qik:held:Mail" in [
-        each.what.split()[2] for each in seen(redis_url) if each.check is Check.WRONG_TYPE
-    ]
-
-
 @pytest.mark.usefixtures("_own_settings")
 def test_queues_of_an_application_that_nobody_serves_are_named(
     redis_url: str, raw: redis.Redis, tmp_path: Path

@@ -9,8 +9,8 @@
 --
 -- include:
 redis.call("DEL", K.never)
-local there = redis.pcall("GET", K.switches)
-local version, known = (type(there) == "string" and there:sub(1, 60) or ""):match('^{"version":(%d+),"known":(%l+),')
+local head = redis.pcall("GETRANGE", K.switches, 0, 59)
+local version, known = (type(head) == "string" and head or ""):match('^{"version":(%d+),"known":(%l+),')
 if version and tonumber(version) > tonumber(ARGV[1]) then return version end
 if known == "true" and ARGV[2] == "0" then return version end
 redis.call("SET", K.switches, ARGV[3])

@@ -15,9 +15,8 @@ for i = 2, #ARGV, 2 do
   if flag then redis.pcall("HINCRBY", K.switched, ARGV[i], ARGV[i + 1]) end
   redis.pcall("HINCRBY", K.counts, flag and "switched_off" or ARGV[i], ARGV[i + 1])
 end
-local raw = redis.pcall("GET", K.switches)
-if not raw then return "" end
-if type(raw) ~= "string" then return "of another type" end
-local version = tonumber(raw:sub(1, 40):match('^{"version":(%d+),'))
-if version and version <= tonumber(ARGV[1]) then return "" end
-return #raw <= 1000000 and raw or raw:sub(1, 60)
+local head = redis.pcall("GETRANGE", K.switches, 0, 59)
+if type(head) ~= "string" then return "of another type" end
+local version = tonumber(head:match('^{"version":(%d+),'))
+if head == "" or (version and version <= tonumber(ARGV[1])) then return "" end
+return redis.call("STRLEN", K.switches) > 1000000 and head or redis.call("GET", K.switches)

@@ -4,8 +4,12 @@ import redis
 
 from qik_core.api import HeldList, Stats
 from qik_core.api.record import State
+from qik_core.doctor import Check, examine
 from qik_core.passes import LockState, Passes
+from qik_core.settings import Settings
 from qik_core.store.held import HeldJobs
+from qik_core.store.inspection import inspect
+from qik_core.store.link import Link
 from tests.qik_core.store.rig import Rig, digest, jid
 from tests.qik_core.store.test_held import hold
 
@@ -66,3 +70,18 @@ def test_a_held_job_is_found_by_its_key_and_by_its_id(rig: Rig) -> None:
     assert (seen.spot.is_held, seen.spot.queue, seen.spot.position) == (True, "default", 2)
     assert spot is not None
     assert spot.key == "qik:held:Charge+"
+
+
+def test_doctor_names_what_is_held_with_its_class(rig: Rig, raw: redis.Redis) -> None:
+    fill(rig)
+    link = Link(rig.url)
+    found = examine(inspect(link), Settings())
+    (finding,) = [each for each in found if each.check is Check.HELD]
+    assert "Charge (4)" in finding.what
+    assert finding.severity == "note"
+
+    raw.delete("qik:held:Charge+")
+    raw.set("qik:held:Charge+", "x")
+    wrong = [each.what for each in examine(inspect(link), Settings())]
+    assert any("qik:held:Charge is no list" in each for each in wrong)
+    link.close()
