@@ -139,6 +139,10 @@ class Shop:
         """Return how many jobs of ours wait."""
         return sum(self.args().values())
 
+    def keys(self, *ids: int) -> list[bytes]:
+        """Return the keys of rows."""
+        return list(self.work.definition.digests([(each,) for each in ids]))
+
     def unsound(self) -> list[str]:
         """Return where counts and locks do not fit the jobs that are there, and what is still aside."""
         found = [f"aside: {key!r}" for key in self.raw.scan_iter("qik:trash:*")]

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from qik_core import Job
 from qik_core.flushing import Place
 from qik_core.passes import EndedKind
+from qik_core.results import Duplicate
+from reconciler import Reconciler, derive
 from reconciler.audit import read
 from reconciler.derivable import Fate
 from reconciler.engines import Engines
@@ -131,6 +133,29 @@ def test_jobs_that_came_since_the_plan_and_that_nothing_brings_back_stay(shop: S
     assert shop.unsound() == []
 
 
+def test_what_stays_while_all_goes_keeps_its_key(shop: Shop) -> None:
+    class Note(Job, queue="notes", unique_for=3600):
+        def perform(self, n: int) -> None: ...
+
+    shop.rows(1)
+    shop.push(1)
+    made = shop.plan()
+    Note.perform_async(1)
+    Note.perform_in(60, 2)
+    locks = {key: _held(value) for key, value in shop.locks().items() if key not in shop.keys(1)}
+
+    flush(made, shop.means(), by())
+
+    assert {key: _held(value) for key, value in shop.locks().items()} == locks
+    assert shop.unsound() == []
+    assert isinstance(Note.perform_async(1), Duplicate)
+
+
+def _held(record: bytes) -> tuple[bytes, bytes]:
+    """Return state and job of a lock, without its expiry."""
+    return record[:1], record[18:]
+
+
 def test_rows_that_cannot_be_asked_for_count_as_lost(shop: Shop, home: Engine) -> None:
     shop.rows(1)
     shop.push(1)
@@ -181,6 +206,9 @@ def test_a_class_goes_and_all_others_stay_as_they_are_with_locks_order_and_count
 ) -> None:
     class Other(Job, queue="work", unique_for=60):
         def perform(self, n: int) -> None: ...
+
+    class Others(Reconciler, every=60):
+        pending = derive(Other, select(Item.id).where(Item.state == "pending"))
 
     shop.one_of_each()
     for n in range(5):
