@@ -9,26 +9,20 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, create_engine, select, update
 
-from qik_core import settings
 from qik_core.passes import Passes
-from qik_core.providers import SwitchSettings
-from qik_core.settings import Settings
 from qik_core.store import Store
 from qik_core.switches import Rule, Snapshot
 from reconciler import audit
-from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
-from reconciler.report import Outcome
 from reconciler.switches import switchboard as module
 from reconciler.switches.acts import Order, Switcher
-from reconciler.switches.making import providers
 from reconciler.switches.provider import Rules
+from reconciler.switches.remembered import Remembered
 from reconciler.switches.settling import By
 from reconciler.switches.switchboard import Switchboard
 from reconciler.switches.table import Shelf, Table
 from reconciler.tables import switch
-from tests.reconciler.running import Running
-from tests.reconciler.shop import Item, fill, items
+from tests.reconciler.shop import Item, items
 from tests.waiting import eventually
 
 FLAG = Rule(source="unleash", reason="rollout")
@@ -300,6 +294,41 @@ def test_while_sql_does_not_answer_news_are_published_and_what_people_said_stays
     assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
 
 
+def test_a_process_that_does_not_lead_corrects_nothing_that_is_published(
+    process: Callable[..., Process], raw: Any
+) -> None:
+    process("one", Says(WORK))
+    two = process("two", Says(WORK))
+    version = published(raw).version
+
+    two.hears({})
+    two.settled()
+
+    assert published(raw).version == version
+
+
+def test_what_people_say_is_not_taken_from_an_old_memory_while_redis_knows_better(
+    home: Engine, redis_url: str, seam: Passes, raw: Any
+) -> None:
+    hand = Rule(source="sql", who="ana")
+    seam.publish(Snapshot(int(time.time() * 1000), {"disable_mail": (hand,)}))
+    old = Remembered()
+    old.known = {"sql": {"disable_old": (hand,)}, "unleash": {}}
+    says, store = Says({}), Store(redis_url)
+    board = Switchboard(home, Passes(store), [says], "one", remembered=old)
+    board._table = Away(home)
+    board.start()
+    try:
+        says.now = WORK
+        says.changed()
+
+        eventually(lambda: "disable_work" in published(raw).rules)
+        assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
+    finally:
+        board.stop(5)
+        store.close()
+
+
 def test_what_was_said_while_sql_did_not_answer_is_written_down_by_who_leads(
     process: Callable[..., Process], home: Engine, raw: Any, seam: Passes, tmp_path: Path
 ) -> None:
@@ -328,44 +357,6 @@ def test_a_redis_that_does_not_answer_holds_up_nothing_in_sql(
         redis_server.start()
 
     assert audited(home) == [("disabled", "disable_work", "unleash")]
-
-
-# --- a whole process ----------------------------------------------------------------------------
-
-
-def test_a_file_stops_a_running_process_and_lets_it_go_on_without_waiting_for_the_next_pass(
-    home: Engine, engines: Engines, seam: Passes, raw: Any, tmp_path: Path, redis_url: str
-) -> None:
-    path = tmp_path / "off.toml"
-    path.write_text('disable_work = "INC-42"\n')
-    named = SwitchSettings(file=str(path), cache=str(tmp_path / "cache"))
-    settings.use(Settings(redis=redis_url, switches=named))
-    fill(home, range(1, 11))
-    running = Running([items(select(Item.id), every=3_600)], engines, seam, 30.0)
-    try:
-        eventually(lambda: Outcome.GATED in running.ended(), 20)
-        gated = next(each for each in running.reports if each.outcome is Outcome.GATED)
-        assert "disable_work (file): INC-42" in gated.reason
-        before = raw.llen("queue:work")
-
-        path.write_text("# nothing\n")
-
-        eventually(lambda: raw.llen("queue:work") == 10, 20)
-        assert before in (0, 10)  # the first pass may have come before the file was read
-        eventually(lambda: [each[0] for each in audited(home)][-1] == "enabled", 20)
-        assert list((tmp_path / "cache").iterdir())
-    finally:
-        running.stop()
-        settings.use(None)
-
-
-def test_the_settings_name_the_providers(tmp_path: Path) -> None:
-    named = SwitchSettings(
-        file="off.toml", unleash_url="http://localhost:1/api", cache=str(tmp_path)
-    )
-
-    assert [each.name for each in providers(Settings(switches=named))] == ["file", "unleash"]
-    assert providers(Settings()) == []
 
 
 def test_a_rule_of_a_provider_keeps_the_moment_since_when_it_holds(
