@@ -88,6 +88,7 @@ def test_another_token_never_takes_up_what_was_kept_for_this_one(
     stub: Stub, make: Make, tmp_path: Path
 ) -> None:
     known(make(), "disable_mail")
+    file_of(tmp_path)
     stub.stop()
 
     other = Unleash(stub.url, "default:production.x", "shop", REFRESH, tmp_path / "kept", QUICK)
