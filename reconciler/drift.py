@@ -6,8 +6,7 @@ had been told; whatever is left was never told, or told and lost without a trace
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -69,9 +68,3 @@ def _cause(reason: Reason | None, age: float | None, loss: Loss | None, *, orpha
     if loss is not None and (age is None or age < loss.told_until):
         return Cause.FLUSH
     return Cause.UNTOLD
-
-
-def counted(found: Iterable[Cause]) -> dict[str, int]:
-    """Return how many rows had each cause, in the order of the causes."""
-    counts = Counter(found)
-    return {each.value: counts[each] for each in Cause if counts[each]}

@@ -172,13 +172,10 @@ class Leases:
             given=[unit for unit in given if unit in before],
         )
 
-    def forget(self, unit: str | None = None) -> None:
-        """Step down from one lease, or from all, without a word to the database."""
+    def forget(self) -> None:
+        """Step down from all leases, without a word to the database."""
         with self._lock:
-            if unit is None:
-                self._held = {}
-            else:
-                self._held.pop(unit, None)
+            self._held = {}
 
     def release(self) -> None:
         """Give all leases back, so that others need not wait for their expiry. Raises SqlUnavailable."""

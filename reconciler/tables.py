@@ -28,7 +28,6 @@ from sqlalchemy.dialects import mysql
 
 PREFIX: Final = "reconciler_"
 VERSION_TABLE: Final = "reconciler_alembic_version"
-BRANCH: Final = "reconciler"
 
 NAMING: Final[Mapping[str, str]] = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
