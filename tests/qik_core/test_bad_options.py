@@ -232,6 +232,8 @@ CLASS_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"reconciled": False, "reason": " "}, "says why"),
     ({"reconciled": True, "reason": "why not"}, "reconciled is True"),
     ({"reason": "why not"}, "reconciled is None"),
+    ({"on_unknown": "drop"}, "on_unknown is 'drop': use 'run' or 'stop'"),
+    ({"on_unknown": True}, "on_unknown is True"),
     ({"unique_for": 60, "unique_args": ["nummer"]}, "unique_args names 'nummer'"),
     ({"unique_for": 60, "unique_args": "number"}, "unique_args is 'number'"),
     ({"unique_for": 60, "unique_args": lambda number: number}, "unique_args is"),
