@@ -76,7 +76,7 @@ class Journal:
 
     def total(self) -> int | None:
         """Return how many rows were pending at the beginning; None where they were not all counted."""
-        totals = [part.total for part in self._parts]
+        totals = [part.total for part in self._parts if part.state is not State.FAILED]
         return None if None in totals else sum(each or 0 for each in totals)
 
     def show(self, *, sure: bool = False) -> None:

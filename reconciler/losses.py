@@ -34,6 +34,8 @@ _SAME: Final = 30.0
 """Seconds within which processes notice one loss."""
 _ON_PURPOSE: Final = 600.0
 """Seconds behind a flush in which a new epoch is its own."""
+_ALL: Final = "all"
+"""What the audit calls a flush of everything; no other makes a new epoch."""
 
 
 class Losses:
@@ -125,7 +127,7 @@ class Losses:
         if noticed.kind is not LossKind.LOCKS:
             return False
         since = read_clock(self._home) - _ON_PURPOSE
-        return bool(audit.read(self._home, since, actions=[Action.FLUSHED], most=1))
+        return bool(audit.read(self._home, since, actions=[Action.FLUSHED], subject=_ALL, most=1))
 
 
 def _claimed(told: Value, noticed: Noticed) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from time import monotonic
 from typing import Final
 
 from sqlalchemy import Engine
@@ -26,6 +27,8 @@ from reconciler.periodic import Periodic
 log: Final = logging.getLogger("reconciler")
 
 _EVERY: Final = 1.0
+_COUNT: Final = 5.0
+"""Seconds between two looks at when what waits was counted last."""
 _MOST: Final = 1_000
 """Things to write that wait at the most; of more the oldest are dropped."""
 _NAMED: Final = 50
@@ -47,6 +50,7 @@ class Scribe:
         self._holder = holder
         self._losses = Losses(home, seam, holder)
         self._waiting: deque[Callable[[], object]] = deque(maxlen=_MOST)
+        self._count_at = float("-inf")
         self.thread = Periodic("scribe", _EVERY, self.once)
 
     def begin(self, ours: str) -> None:
@@ -70,7 +74,9 @@ class Scribe:
         while self._waiting:
             self._waiting[0]()
             self._waiting.popleft()
-        self._losses.count()
+        if monotonic() >= self._count_at:
+            self._count_at = monotonic() + _COUNT
+            self._losses.count()
 
     def _later(self, act: Callable[[], object]) -> None:
         self._waiting.append(act)

@@ -187,6 +187,18 @@ def _switched(entry: Entry) -> str:
     return _because(f"{entry.action}{was}", entry)
 
 
+def _flushed(entry: Entry) -> str:
+    known = entry.details
+    if known.get("state") == "begun":
+        return _because(f"began, {known.get('jobs', 0):,} jobs", entry)
+    if known.get("state") != "ended":
+        return _plain(entry)
+    counts = {"lost": known.get("lost", 0), "exported": known.get("exported", 0)}
+    more = "".join(f", {count:,} {name}" for name, count in counts.items() if count)
+    took = f"ended after {span(known.get('seconds', 0.0))}"
+    return _because(f"{took}, {known.get('removed', 0):,} jobs removed{more}", entry)
+
+
 def _rebuilt(entry: Entry) -> str:
     rate, state = entry.details.get("rate"), entry.details.get("state", "")
     speed = "as fast as it goes" if rate is None else f"at {rate:g} rows/s"
@@ -223,7 +235,7 @@ _TEXTS: Final[Mapping[str, tuple[What, Callable[[Entry], str]]]] = {
     Action.DISABLED: (What.SWITCH, _switched),
     Action.ENABLED: (What.SWITCH, _switched),
     Action.EXPIRED: (What.SWITCH, _switched),
-    Action.FLUSHED: (What.FLUSH, _plain),
+    Action.FLUSHED: (What.FLUSH, _flushed),
     Action.EXPORTED: (What.FLUSH, _plain),
     Action.IMPORTED: (What.FLUSH, _plain),
     Action.REBUILT: (What.REBUILD, _rebuilt),

@@ -13,8 +13,8 @@ from qik_core.store.cursors import members
 from qik_core.store.link import Links
 from qik_core.store.push import MOST
 
-COUNTED: Final = 10_000
-"""Jobs of one list that are looked at; of a longer one the rest is taken to be like them."""
+COUNTED: Final = 20_000
+"""Jobs that are looked at, about; each list has its share, and of a longer one the rest is taken to be like that."""
 
 
 class Where(StrEnum):
@@ -43,9 +43,10 @@ class Census:
 
 def census(links: Links, most: int = COUNTED) -> Census:
     """Return how many jobs of which class wait. Raises StoreError."""
-    found = Census()
-    for key, where in _lists(links):
-        _count(links, key, where, most, found)
+    found, lists = Census(), list(_lists(links))
+    share = max(MOST, most // len(lists))
+    for key, where in lists:
+        _count(links, key, where, share, found)
     for raw in links.call("HKEYS", keys.HELD):
         name = raw.decode("utf-8", "replace")
         for key in (keys.held(name), keys.held_pushed(name)):

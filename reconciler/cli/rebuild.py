@@ -23,6 +23,7 @@ from reconciler.words import span
 
 INTERRUPTED: Final = 130
 """What shells say of a command that Ctrl-C has ended."""
+_NAMED: Final = 5
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|min|h))?")
 _PER: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
 
@@ -88,7 +89,9 @@ def rebuild(names: Sequence[str], *, as_json: bool, yes: bool, **given: Any) -> 
 
 
 def _question(wanted: Sequence[Definition], order: Order) -> str:
-    names = ", ".join(each.name for each in wanted)
+    names = ", ".join(each.name for each in wanted[:_NAMED])
+    if len(wanted) > _NAMED:
+        names += f" and {len(wanted) - _NAMED} more"
     speed = "as fast as it goes" if order.rate is None else f"{order.rate:g} rows a second"
     return f"tell every pending row without a job of {names}, {speed}"
 

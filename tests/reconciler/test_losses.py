@@ -137,18 +137,19 @@ def test_nothing_is_missed_where_nothing_was_lost(home: Engine, seam: Passes) ->
     assert Losses(home, seam, "two").missed() is None
 
 
-def test_the_new_epoch_of_a_flush_is_no_loss(
-    home: Engine, seam: Passes, raw: Any, heard: list[RedisLoss]
+@pytest.mark.parametrize("of", ["all", "class:Mail"])
+def test_the_new_epoch_of_a_flush_is_no_loss_and_only_a_flush_of_all_makes_one(
+    home: Engine, seam: Passes, raw: Any, of: str
 ) -> None:
     watch = Watch(seam, name="one")
     watch.witness()
-    audit.record(home, audit.Action.FLUSHED, "all", "ann", "an incident", {})
+    audit.record(home, audit.Action.FLUSHED, of, "ann", "an incident", {})
     raw.delete("qik:epoch")
     noticed = watch.witness()
 
     assert noticed is not None
-    assert Losses(home, seam, "one").announce(noticed) is None
-    assert heard == []
+    assert noticed.kind is LossKind.LOCKS
+    assert (Losses(home, seam, "one").announce(noticed) is None) is (of == "all")
 
 
 def test_a_second_loss_is_told_as_well(home: Engine, seam: Passes, raw: Any) -> None:

@@ -149,6 +149,17 @@ def test_a_loss_says_what_nobody_tells_again(home: Engine) -> None:
     ]
 
 
+def test_a_flush_says_what_it_removed(home: Engine) -> None:
+    audit.record(home, Action.FLUSHED, "all", "ann", "full", {"state": "begun", "jobs": 1_200})
+    done = {"state": "ended", "removed": 1_190, "lost": 3, "exported": 0, "seconds": 2.0}
+    audit.record(home, Action.FLUSHED, "all", "ann", "full", done)
+
+    assert [text for _, _, text in texts(home)] == [
+        "began, 1,200 jobs: full",
+        "ended after 2.0 s, 1,190 jobs removed, 3 lost: full",
+    ]
+
+
 def test_a_rebuild_says_how_it_went(home: Engine) -> None:
     audit.record(home, Action.REBUILT, "Items", "ann", "", {"state": "began", "rate": 500.0})
     done = {"state": "completed", "seconds": 12.0, "codes": {"enqueued": 4_000, "told": 1}}
