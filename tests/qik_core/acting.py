@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import pytest
 
 from qik_core import Job, registry
 from qik_core.context import Context
@@ -19,6 +21,13 @@ from qik_core.store.exchange import Fetched, Kind, Other, Outcome
 
 NOW = 1_800_000_000.0
 LOCK = "abcdefghijklmnopqrstuvS60"
+
+
+@pytest.fixture
+def own_names() -> Iterator[None]:
+    """Let a test define jobs of its own."""
+    with registry.scope():
+        yield
 
 
 def job_that(act: Callable[[Job, int], object], **options: Any) -> Definition:

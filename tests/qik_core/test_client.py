@@ -16,7 +16,6 @@ from qik_core import client, registry, settings
 from qik_core.client import Answers, Client
 from qik_core.errors import ArgumentError, NotEnqueued
 from qik_core.jobs import Job
-from qik_core.middleware import ClientMiddleware
 from qik_core.plan import Plan
 from qik_core.results import Advanced, Code, Dirtied, Duplicate, Enqueued
 from qik_core.settings import Settings, Wire
@@ -30,25 +29,12 @@ from tests.qik_core.jobs_of_tests import (
     server_time,
     stored,
 )
+from tests.qik_core.pushing import pusher, store
 
 ROOT = Path(__file__).parents[2]
+__all__ = ["pusher", "store"]
+
 PLAIN = Plan()
-
-
-@pytest.fixture
-def store(redis_url: str) -> Iterator[Store]:
-    made = Store(redis_url, birth_ms=0)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def pusher(store: Store) -> Client:
-    return Client(store)
-
-
-def with_chain(store: Store, *chain: ClientMiddleware) -> Client:
-    return Client(store, Settings(client_middleware=chain))
 
 
 # --- one job -------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,31 +9,18 @@ import redis
 
 from qik_core.client import Client
 from qik_core.errors import NotEnqueued
-from qik_core.middleware import ClientMiddleware, ClientResult, Next
+from qik_core.middleware import ClientResult, Next
 from qik_core.payload import Payload
 from qik_core.plan import Plan
 from qik_core.results import Code, Duplicate, Enqueued, Refused
 from qik_core.settings import Settings
 from qik_core.store import Store
 from tests.qik_core.jobs_of_tests import TakesAnything, TakesInt, UniqueInt, names, stored
+from tests.qik_core.pushing import pusher, store, with_chain
+
+__all__ = ["pusher", "store"]
 
 PLAIN = Plan()
-
-
-@pytest.fixture
-def store(redis_url: str) -> Iterator[Store]:
-    made = Store(redis_url, birth_ms=0)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def pusher(store: Store) -> Client:
-    return Client(store)
-
-
-def with_chain(store: Store, *chain: ClientMiddleware) -> Client:
-    return Client(store, Settings(client_middleware=chain))
 
 
 def untouched(job: Payload, call_next: Next[ClientResult]) -> ClientResult:
@@ -54,8 +40,8 @@ def doubles(job: Payload, call_next: Next[ClientResult]) -> ClientResult:
 
 
 def test_a_chain_that_changes_nothing_changes_nothing(store: Store, raw: redis.Redis) -> None:
-    for pusher in (with_chain(store, untouched), with_chain(store)):
-        pusher.push(TakesInt, [7], expires_in=60)
+    for each in (with_chain(store, untouched), with_chain(store)):
+        each.push(TakesInt, [7], expires_in=60)
 
     one, other = stored(raw, "queue:ints")
     own = dict.fromkeys(("jid", "created_at", "enqueued_at", "expiry"))

@@ -3,24 +3,32 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
-from qik_core import Job, registry
+from qik_core import Job
 from qik_core.ends import unique_of
 from qik_core.errors import Cancelled
 from qik_core.middleware import Next, ServerMiddleware
 from qik_core.payload import Payload
 from qik_core.store.exchange import Done, Fetched, Kind, Other
-from tests.qik_core.acting import LOCK, NOW, fetched, gone, job_that, other, process, raising
+from tests.qik_core.acting import (
+    LOCK,
+    NOW,
+    fetched,
+    gone,
+    job_that,
+    other,
+    own_names,
+    process,
+    raising,
+)
 
+__all__ = ["own_names"]
 
-@pytest.fixture(autouse=True)
-def _own_names() -> Iterator[None]:
-    with registry.scope():
-        yield
+pytestmark = pytest.mark.usefixtures("own_names")
 
 
 # --- outcomes ------------------------------------------------------------------

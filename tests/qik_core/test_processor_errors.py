@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qik_core import Job, registry
+from qik_core import Job
 from qik_core.deadlines import Deadlines
 from qik_core.definition import Definition
 from qik_core.loop import LoopThread
@@ -22,16 +22,15 @@ from tests.qik_core.acting import (
     gone,
     job_that,
     other,
+    own_names,
     process,
     raising,
     started,
 )
 
+__all__ = ["own_names"]
 
-@pytest.fixture(autouse=True)
-def _own_names() -> Iterator[None]:
-    with registry.scope():
-        yield
+pytestmark = pytest.mark.usefixtures("own_names")
 
 
 class Own(BaseException):

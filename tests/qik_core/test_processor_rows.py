@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from qik_core import Job, registry
+from qik_core import Job
 from qik_core.context import Context
 from qik_core.errors import QikError
 from qik_core.outcomes import Discard, RequeueAfter, RetryIn, Terminal
@@ -22,6 +21,7 @@ from tests.qik_core.acting import (
     gone,
     job_that,
     other,
+    own_names,
     process,
     process_later,
     raising,
@@ -29,11 +29,9 @@ from tests.qik_core.acting import (
 from tests.qik_core.telling import Table
 from tests.waiting import eventually
 
+__all__ = ["own_names"]
 
-@pytest.fixture(autouse=True)
-def _own_names() -> Iterator[None]:
-    with registry.scope():
-        yield
+pytestmark = pytest.mark.usefixtures("own_names")
 
 
 def noted(outcome: Outcome) -> tuple[str, dict[str, Any]]:

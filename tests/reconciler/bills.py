@@ -14,6 +14,7 @@ from sqlalchemy.types import DateTime
 
 from qik_core import Job
 from reconciler import Guard, Reconciler, derive
+from reconciler.engines import Engines
 from reconciler.recheck import Recheck
 
 
@@ -80,3 +81,16 @@ def is_free(recheck: Recheck, bill: int) -> bool:
     thread.join(20)
     assert found
     return found[0]
+
+
+@pytest.fixture
+def home(engines: Engines) -> Engine:
+    """A database with an open bill, 7, and one that is paid, 8."""
+    engine = engines.home()
+    fill(engine)
+    return engine
+
+
+@pytest.fixture
+def recheck(engines: Engines) -> Recheck:
+    return Recheck(lambda: engines)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,10 @@ from sqlalchemy import Engine
 from qik_core.embedded import Embedded
 from reconciler import migrate
 from reconciler.lease import Leases
-from tests import forks
+from tests.reconciler.commands import NOWHERE, Command, command, database_url
 from tests.reconciler.shop import fill
+
+__all__ = ["NOWHERE", "Command", "command", "database_url"]
 
 APP = """
 from datetime import timedelta
@@ -30,31 +30,6 @@ class Work(Job, queue="work", unique_for=3600):
 class Items(Reconciler, every=timedelta(minutes=1)):
     pending = derive(Work, select(Item.id).where(Item.state == "pending"))
 """
-NOWHERE = "postgresql+psycopg://127.0.0.1:1/x"
-
-
-class Command:
-    """Runs `reconciler` in a folder with an application."""
-
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self.folder = folder
-        self.environment = environment
-
-    def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, **self.environment, **environment}
-        return forks.run(forks.RECONCILER, arguments, cwd=self.folder, env=env)
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough here: what the commands call is tested on each."""
-    return sqlite_url
-
-
-@pytest.fixture
-def command(tmp_path: Path, database_url: str, redis_url: str) -> Command:
-    (tmp_path / "shop_app.py").write_text(APP)
-    return Command(tmp_path, DATABASE_URL=database_url, REDIS_URL=redis_url, QIK_APP="shop_app")
 
 
 def test_upgrade_says_what_it_did_and_a_second_time_that_there_was_nothing_to_do(

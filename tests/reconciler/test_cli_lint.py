@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.reconciler.test_cli import NOWHERE, Command
+from tests.reconciler.commands import NOWHERE, Command
 
 APP = """
 from qik_core import Job

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import pytest
 from sqlalchemy import Engine
 
 from qik_core.embedded import Embedded
 from reconciler.explain import BIG
+from tests.reconciler.commands import NOWHERE, Command, command, database_url
 from tests.reconciler.shop import fill
-from tests.reconciler.test_cli import NOWHERE, Command
+
+__all__ = ["command", "database_url"]
 
 APP = """
 from datetime import timedelta
@@ -30,18 +30,6 @@ class Items(Reconciler, every=timedelta(minutes=1)):
 class Members(Reconciler, every=timedelta(minutes=1), queue="slow"):
     pending = derive(Join, select(Member.org_id, Member.user_id))
 """
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough here: what the command calls is tested on each."""
-    return sqlite_url
-
-
-@pytest.fixture
-def command(tmp_path: Any, database_url: str, redis_url: str) -> Command:
-    (tmp_path / "shop_app.py").write_text(APP)
-    return Command(tmp_path, DATABASE_URL=database_url, REDIS_URL=redis_url, QIK_APP="shop_app")
 
 
 def test_a_plan_of_all_reconcilers_or_of_those_that_are_named(

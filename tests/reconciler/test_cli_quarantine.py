@@ -20,9 +20,11 @@ from reconciler.ledger import Ledger
 from reconciler.quarantine import RowStates
 from reconciler.registry import find
 from reconciler.tables import audit, row_state
+from tests.reconciler.commands import NOWHERE, Command, command, database_url
 from tests.reconciler.ends import end
 from tests.reconciler.shop import Member, fill
-from tests.reconciler.test_cli import NOWHERE, Command
+
+__all__ = ["command", "database_url"]
 
 APP = """
 from datetime import timedelta
@@ -43,18 +45,6 @@ class Items(Reconciler, every=timedelta(minutes=1), quarantine=Quarantine(after=
 class Members(Reconciler, every=timedelta(minutes=1), quarantine=Quarantine(after=1)):
     pending = derive(Join, select(Member.org_id, Member.user_id))
 """
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough here: what the commands call is tested on each."""
-    return sqlite_url
-
-
-@pytest.fixture
-def command(tmp_path: Any, database_url: str, redis_url: str) -> Command:
-    (tmp_path / "shop_app.py").write_text(APP)
-    return Command(tmp_path, DATABASE_URL=database_url, REDIS_URL=redis_url, QIK_APP="shop_app")
 
 
 @pytest.fixture

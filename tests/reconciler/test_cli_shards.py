@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from tests.reconciler.commands import Command, command, database_url
 from tests.reconciler.sharded import shard
-from tests.reconciler.test_cli import Command, command, database_url
+from tests.reconciler.test_cli import APP
 
-__all__ = ["command", "database_url"]
+__all__ = ["APP", "command", "database_url"]
 
-APP = """
+SHARDED = """
 from pathlib import Path
 from sqlalchemy import select
 from qik_core import Job
@@ -33,7 +34,7 @@ class Items(Reconciler, every=60, shards=Shards(lambda: {
 
 @pytest.fixture
 def shards(command: Command, home: Engine) -> Callable[[str, int], str]:
-    (command.folder / "shop_app.py").write_text(APP)
+    (command.folder / "shop_app.py").write_text(SHARDED)
     return lambda name, rows: shard(command.folder, name, rows)
 
 

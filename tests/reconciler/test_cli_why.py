@@ -4,14 +4,15 @@ import json
 import re
 import socket
 import time
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from qik_core.embedded import Embedded
+from tests.reconciler.commands import NOWHERE, Command, command, database_url
 from tests.reconciler.shop import fill
-from tests.reconciler.test_cli import NOWHERE, Command
+
+__all__ = ["command", "database_url"]
 
 APP = """
 from sqlalchemy import select
@@ -37,18 +38,6 @@ class Members(Reconciler, every=60):
 class Spread(Reconciler, every=60, shards=Shards(lambda: {"north": "default", "south": "default"})):
     pending = derive(Deliver, select(Item.id))
 """
-
-
-@pytest.fixture
-def database_url(sqlite_url: str) -> str:
-    """One kind of database is enough here: what the command calls is tested on each."""
-    return sqlite_url
-
-
-@pytest.fixture
-def command(tmp_path: Path, database_url: str, redis_url: str) -> Command:
-    (tmp_path / "why_app.py").write_text(APP)
-    return Command(tmp_path, DATABASE_URL=database_url, REDIS_URL=redis_url, QIK_APP="why_app")
 
 
 def test_the_cause_comes_first_and_then_the_last_passes(command: Command, home: Engine) -> None:

@@ -21,23 +21,13 @@ from tests.reconciler.bills import (
     SQLITE,
     Bill,
     bills,
-    fill,
+    home,
     is_free,
+    recheck,
 )
 from tests.waiting import eventually
 
-
-@pytest.fixture
-def home(engines: Engines) -> Engine:
-    """A database with an open bill, 7, and one that is paid, 8."""
-    engine = engines.home()
-    fill(engine)
-    return engine
-
-
-@pytest.fixture
-def recheck(engines: Engines) -> Recheck:
-    return Recheck(lambda: engines)
+__all__ = ["home", "recheck"]
 
 
 EVERY = pytest.mark.parametrize(

@@ -7,20 +7,18 @@ from sqlalchemy.orm import Session, sessionmaker
 from qik_core.errors import QikError
 from reconciler.engines import Engines
 from reconciler.recheck import Recheck
-from tests.reconciler.bills import CLAIM, GUARDS, SERVERS, Bill, bills, fill, is_free
+from tests.reconciler.bills import (
+    CLAIM,
+    GUARDS,
+    SERVERS,
+    Bill,
+    bills,
+    home,
+    is_free,
+    recheck,
+)
 
-
-@pytest.fixture
-def home(engines: Engines) -> Engine:
-    """A database with an open bill, 7, and one that is paid, 8."""
-    engine = engines.home()
-    fill(engine)
-    return engine
-
-
-@pytest.fixture
-def recheck(engines: Engines) -> Recheck:
-    return Recheck(lambda: engines)
+__all__ = ["home", "recheck"]
 
 
 # --- the session of a row lock ------------------------------------------------------------------

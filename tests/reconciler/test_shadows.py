@@ -9,8 +9,9 @@ from sqlalchemy import Engine, select
 from qik_core.passes import Passes
 from reconciler.passes import Pass, Tools
 from reconciler.shadows import shadow_of
+from tests.reconciler.commands import NOWHERE, Command
 from tests.reconciler.shop import Item, change, fill, items
-from tests.reconciler.test_cli import APP, NOWHERE, Command
+from tests.reconciler.test_cli import APP
 
 PENDING = select(Item.id).where(Item.state == "pending")
 

@@ -23,9 +23,9 @@ from reconciler.passes import Tools
 from reconciler.states import Hold, State
 from reconciler.why import why
 from tests.qik_core.store.rig import Worker
+from tests.reconciler.commands import NOWHERE
 from tests.reconciler.sharded import shard, sharded
 from tests.reconciler.shop import Item, fill, items
-from tests.reconciler.test_cli import NOWHERE
 from tests.reconciler.whys import PENDING, Ask, run
 from tests.waiting import eventually
 
