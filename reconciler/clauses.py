@@ -15,7 +15,7 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BooleanClauseList, ColumnElement
 from sqlalchemy.sql.selectable import FromClause, Join
 
-from reconciler.columns import name, plain
+from reconciler.columns import joined, name, plain
 from reconciler.explain import readable
 from reconciler.shape import Shape
 
@@ -93,7 +93,7 @@ class _Parts:
     def _left_out(self) -> Unmatched:
         """Look for the row without its joins; a join that it does not come through is what leaves it out."""
         for each in self.froms:
-            owners = [table for table in _tables(each) if self._owns(table)]
+            owners = [table for table in joined(each) if self._owns(table)]
             if owners and self._one(select(func.count()), owners)[0]:
                 culprit = self._culprit(each)
                 text = f"JOIN ON {culprit}" if culprit else "a join with the other tables"
@@ -106,7 +106,7 @@ class _Parts:
             return ""
         for side in (clause.left, clause.right):
             if (
-                any(map(self._owns, _tables(side)))
+                any(map(self._owns, joined(side)))
                 and not self._one(select(func.count()), [side])[0]
             ):
                 return self._culprit(side)
@@ -132,7 +132,7 @@ class _Parts:
 
     def _values(self, failing: Sequence[ColumnElement[Any]]) -> dict[str, Any]:
         """Return what the row has in the columns at which conditions look."""
-        tables = [table for each in self.froms for table in _tables(each)]
+        tables = [table for each in self.froms for table in joined(each)]
         found: dict[str, Column[Any]] = {}
         for condition in failing:
             for each in visitors.iterate(condition):
@@ -151,14 +151,6 @@ class _Parts:
 
 def _same(one: FromClause, other: FromClause) -> bool:
     return one is other or one.compare(other)  # the ORM gives each use of a table its own notes
-
-
-def _tables(clause: FromClause) -> Iterator[FromClause]:
-    if isinstance(clause, Join):
-        yield from _tables(clause.left)
-        yield from _tables(clause.right)
-    else:
-        yield clause
 
 
 def _grouped(statement: Select[Any]) -> bool:

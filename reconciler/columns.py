@@ -102,16 +102,17 @@ def _outer(froms: Iterable[FromClause]) -> Iterator[FromClause]:
         if not isinstance(each, Join):
             continue
         if each.isouter or each.full:
-            yield from _tables(each.right)
+            yield from joined(each.right)
         if each.full:
-            yield from _tables(each.left)
+            yield from joined(each.left)
         yield from _outer([each.left, each.right])
 
 
-def _tables(clause: FromClause) -> Iterator[FromClause]:
+def joined(clause: FromClause) -> Iterator[FromClause]:
+    """Yield the tables, aliases and subqueries that are joined."""
     if isinstance(clause, Join):
-        yield from _tables(clause.left)
-        yield from _tables(clause.right)
+        yield from joined(clause.left)
+        yield from joined(clause.right)
     else:
         yield clause
 
@@ -125,6 +126,13 @@ def source(column: ColumnElement[Any]) -> FromClause | None:
     return table if isinstance(table, FromClause) else None
 
 
+def behind(found: Any) -> Table | None:
+    """Return the table behind an alias of it; None if there is none."""
+    while found is not None and not isinstance(found, Table):
+        found = getattr(found, "element", None)
+    return found
+
+
 def primary_key(table: FromClause) -> list[ColumnElement[Any]]:
     """Return the primary key of a table or of an alias of one."""
     return list(table.primary_key)
@@ -135,10 +143,8 @@ def unique_sets(table: FromClause) -> list[set[str]]:
 
     Columns that may be NULL name no row. A subquery has none that could be known.
     """
-    base = table
-    while not isinstance(base, Table) and hasattr(base, "element"):
-        base = base.element
-    if not isinstance(base, Table):
+    base = behind(table)
+    if base is None:
         return []
     sets = [list(base.primary_key.columns)]
     sets += [list(each.columns) for each in base.constraints if isinstance(each, UniqueConstraint)]

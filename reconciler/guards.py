@@ -62,7 +62,7 @@ def check_guard(
 
 def _check_claim(owner: str, guard: Guard, shape: Shape, table: Table, work: Any) -> None:
     column = columns.element(guard.column)
-    if column is None or base(columns.source(column)) is not table:
+    if column is None or columns.behind(columns.source(column)) is not table:
         raise broken(
             owner,
             Rule.GUARD,
@@ -118,16 +118,9 @@ def key_of(shape: Shape) -> list[Element]:
 
 def table_of(shape: Shape) -> Table | None:
     """Return the table that has all columns of the key; None if they are of several, or expressions."""
-    tables = {base(columns.source(each)) for each in key_of(shape)}
+    tables = {columns.behind(columns.source(each)) for each in key_of(shape)}
     table = tables.pop()
     return None if tables or table is None else table
-
-
-def base(found: Any) -> Table | None:
-    """Return the table behind an alias of it."""
-    while found is not None and not isinstance(found, Table):
-        found = getattr(found, "element", None)
-    return found
 
 
 def _selected(shape: Shape) -> Sequence[Element]:
