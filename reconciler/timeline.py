@@ -190,13 +190,13 @@ def _switched(entry: Entry) -> str:
 def _flushed(entry: Entry) -> str:
     known = entry.details
     if known.get("state") == "begun":
-        return _because(f"began, {known.get('jobs', 0):,} jobs", entry)
+        return f"{_because('flush began', entry)}; {known.get('jobs', 0):,} jobs"
     if known.get("state") != "ended":
         return _plain(entry)
     counts = {"lost": known.get("lost", 0), "exported": known.get("exported", 0)}
     more = "".join(f", {count:,} {name}" for name, count in counts.items() if count)
-    took = f"ended after {span(known.get('seconds', 0.0))}"
-    return _because(f"{took}, {known.get('removed', 0):,} jobs removed{more}", entry)
+    removed = f"{known.get('removed', 0):,} jobs removed in {span(known.get('seconds', 0.0))}"
+    return f"{_because('flushed', entry)}; {removed}{more}"
 
 
 def _rebuilt(entry: Entry) -> str:
@@ -205,7 +205,7 @@ def _rebuilt(entry: Entry) -> str:
     if state == "began":
         return _because(f"began {speed}", entry)
     told = entry.details.get("codes", {}).get("enqueued", 0)
-    took = f"{state} after {span(entry.details.get('seconds', 0.0))}, {told:,} rows told"
+    took = f"{state.replace('_', ' ')} after {span(entry.details.get('seconds', 0.0))}, {told:,} rows told"
     overridden: Iterable[str] = entry.details.get("overridden", ())
     return _because(took + "".join(f", {each} overridden" for each in overridden), entry)
 

@@ -155,8 +155,8 @@ def test_a_flush_says_what_it_removed(home: Engine) -> None:
     audit.record(home, Action.FLUSHED, "all", "ann", "full", done)
 
     assert [text for _, _, text in texts(home)] == [
-        "began, 1,200 jobs: full",
-        "ended after 2.0 s, 1,190 jobs removed, 3 lost: full",
+        "flush began: full; 1,200 jobs",
+        "flushed: full; 1,190 jobs removed in 2.0 s, 3 lost",
     ]
 
 
