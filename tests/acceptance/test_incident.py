@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FACTS = [
     r"disable_charge_invoice \(class ChargeInvoice\) is disabled",
@@ -27,6 +29,7 @@ FACTS = [
 """What is said, in this order."""
 
 
+@pytest.mark.slow
 def test_the_incident_ends_with_every_invoice_charged_once() -> None:
     done = subprocess.run(
         [sys.executable, "play.py"],
