@@ -15,6 +15,9 @@ _IMPORTED: Final = time.monotonic()
 _STARTED: Final = 19
 """Where `/proc/self/stat` says when this process was started, behind its name: counted since the machine was."""
 
+_OLDEST: Final = 60.0
+"""Seconds: a command that seems to be older runs where the system does not tell the truth of this."""
+
 
 def started() -> float:
     """Return when this process was started, in monotonic seconds; where the system does not say, when this was imported."""
@@ -24,7 +27,7 @@ def started() -> float:
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - count / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return _IMPORTED
-    return time.monotonic() - age
+    return time.monotonic() - age if 0 <= age < _OLDEST else _IMPORTED
 
 
 class Asked(Generic[T]):
