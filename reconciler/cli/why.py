@@ -25,7 +25,7 @@ from reconciler.words import moment, span
 
 _WHOLE: Final = 2.5
 """Seconds after the start of its process within which this command waits for answers: so it answers within 3."""
-_LEAST: Final = 1.0
+_LEAST: Final = 0.8
 """Seconds for each round of questions, however long it took to import the application, or to find the job."""
 
 
