@@ -54,6 +54,7 @@ class Check(StrEnum):
     SILENT = "silent"
     PAUSED = "paused"
     HELD = "held"
+    ASIDE = "aside"
     COUNTED = "counted"
     APP = "app"
     NO_JOBS = "no-jobs"
@@ -319,6 +320,16 @@ def _held(facts: Facts, _: Settings) -> Iterator[Finding]:
         )
 
 
+def _aside(facts: Facts, _: Settings) -> Iterator[Finding]:
+    if facts.aside:
+        yield Finding(
+            Check.ASIDE,
+            Severity.WARNING,
+            f"{facts.aside:,} jobs are aside: a flush is under way, or has died, and nobody runs them",
+            "If it has died: run it again, which goes on, or `reconciler flush --put-back --reason …`, which lets them go back",
+        )
+
+
 def _counted(facts: Facts, _: Settings) -> Iterator[Finding]:
     totals = ", ".join(f"{name} {total:,}" for name, total in sorted(facts.counts.items()) if total)
     if totals:
@@ -331,7 +342,7 @@ def _counted(facts: Facts, _: Settings) -> Iterator[Finding]:
 
 
 _RULES: Final[tuple[Rule, ...]] = (
-    _server, _memory, _connections, _clock, _speed, _types, _ruby, _served, _paused, _held,
+    _server, _memory, _connections, _clock, _speed, _types, _ruby, _served, _paused, _held, _aside,
     _counted,
 )  # fmt: skip
 

@@ -37,6 +37,7 @@ _TYPES: Final = {
     keys.ROLL: b"string",
     keys.COUNTS: b"hash",
     keys.CANCELLED: b"zset",
+    keys.ASIDE: b"set",
     keys.HELD: b"hash",
     keys.SWITCHES: b"string",
     keys.SWITCHED: b"hash",
@@ -106,6 +107,8 @@ class Facts:
     counts: Mapping[str, int] = field(default_factory=dict)
     held: Sequence[HeldJobs] = ()
     """Of classes that are switched off."""
+    aside: int = 0
+    """Jobs that a flush has put aside and that are neither gone nor back."""
 
 
 def inspect(link: Link, clock: Callable[[], float] = time.time) -> Facts:
@@ -129,6 +132,7 @@ def inspect(link: Link, clock: Callable[[], float] = time.time) -> Facts:
         wrong=wrong,
         counts=tally(link) if keys.COUNTS.decode() not in wrong else {},
         held=held(link.call) if keys.HELD.decode() not in wrong else (),
+        aside=_aside(link) if keys.ASIDE.decode() not in wrong else 0,
     )
 
 
@@ -183,6 +187,11 @@ def _version(text: str) -> tuple[int, int, int]:
     numbers = [int(part) if part.isdigit() else 0 for part in text.split(".")[:3]]
     major, minor, patch = (*numbers, 0, 0, 0)[:3]
     return major, minor, patch
+
+
+def _aside(link: Link) -> int:
+    lists = members(link.call, keys.ASIDE, _MOST)
+    return sum(link.call("LLEN", key) for key in lists if link.call("TYPE", key) == b"list")
 
 
 def _round_trip(link: Link) -> float:

@@ -46,6 +46,9 @@ WITNESS: Final = (
     b"qik:witness"  # hash: process of reconcilers -> the ms it left last; :old, those of long ago
 )
 PAUSED: Final = b"paused"  # set: names of paused queues (Sidekiq Pro's key)
+ASIDE: Final = (
+    b"qik:aside"  # set: lists that a flush has put aside; one that stays is of a flush that died
+)
 FLUSHER: Final = b"qik:flusher"  # string with TTL: whose turn it is to flush
 TRASH_PREFIX: Final = b"qik:trash:"  # + flush : key, list: what a flush has put aside of that list
 RECOVERING_PREFIX: Final = b"qik:recovering:"
@@ -169,6 +172,7 @@ def holder(identity: str) -> bytes:
 _IN_LUA: Final = {
     "alive": ALIVE,
     "alone": ALONE,
+    "aside": ASIDE,
     "cancelled": CANCELLED,
     "counts": COUNTS,
     "dead": DEAD,

@@ -10,8 +10,11 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
+from qik_core.doctor import Check, Finding, examine
 from qik_core.flushing import Place
-from qik_core.store.link import Links
+from qik_core.settings import current
+from qik_core.store.inspection import inspect
+from qik_core.store.link import Link, Links
 from reconciler.engines import Engines
 from reconciler.flush import Flushed, flush
 from reconciler.survey import Selection
@@ -107,9 +110,17 @@ def check(shop: Shop, path: Path, *, whole: bool) -> None:
     assert shop.unsound() == [], path
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["all", "class"])
+@pytest.mark.parametrize(
+    ("whole", "step"),
+    [
+        pytest.param(True, 4, id="all"),
+        pytest.param(False, 4, id="class"),
+        pytest.param(True, 1, marks=pytest.mark.slow, id="all-each"),
+        pytest.param(False, 1, marks=pytest.mark.slow, id="class-each"),
+    ],
+)
 def test_after_a_death_behind_any_call_the_same_flush_ends_as_if_nothing_had_been(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool, step: int
 ) -> None:
     selection = ALL if whole else MAIL
     monkeypatch.setattr("reconciler.flush._LOOK", 0.0)
@@ -133,7 +144,7 @@ def test_after_a_death_behind_any_call_the_same_flush_ends_as_if_nothing_had_bee
             shop.raw.delete("qik:flusher")  # as when the process of the first has died
             shop.flush(selection, export=path)
         check(shop, path, whole=whole)
-        at += 1
+        at += step
     assert at > 20
 
 
@@ -148,6 +159,8 @@ def test_what_a_flush_that_died_has_put_aside_can_all_go_back(
         with pytest.raises(Cut):
             flush(made, means, by(lose=["Mail"]))
     assert list(shop.raw.scan_iter("qik:trash:*"))
+    (warned,) = [each for each in found_by_doctor(shop) if each.check is Check.ASIDE]
+    assert warned.what.startswith("7 jobs are aside")
 
     back = Selection(put_back=True)
     assert shop.plan(back).aside == 7
@@ -157,6 +170,16 @@ def test_what_a_flush_that_died_has_put_aside_can_all_go_back(
     assert shop.args() == before
     assert shop.locks() == locks
     assert shop.unsound() == []
+    assert not [each for each in found_by_doctor(shop) if each.check is Check.ASIDE]
+
+
+def found_by_doctor(shop: Shop) -> list[Finding]:
+    settings = current()
+    link = Link(settings.redis)
+    try:
+        return examine(inspect(link), settings)
+    finally:
+        link.close()
 
 
 def test_a_flush_done_twice_finds_nothing_to_do(shop: Shop) -> None:

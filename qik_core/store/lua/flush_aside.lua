@@ -16,6 +16,7 @@ local length = redis.call("LLEN", KEYS[1])
 if length == 0 then return 0 end
 if (tonumber(redis.call("GET", K.n .. KEYS[1])) or 0) > length then redis.call("SET", K.roll, "1", "EX", 300) end
 redis.call("RENAME", KEYS[1], KEYS[2])
+redis.call("SADD", K.aside, KEYS[2])
 redis.call("DEL", K.n .. KEYS[1])
 if KEYS[1]:sub(1, #K.suspect) == K.suspect then redis.call("SREM", K.suspects, KEYS[1]:sub(#K.suspect + 1)) end
 return length

@@ -24,4 +24,6 @@ free(E, gone, digests, jids)
 relock(E, KEYS[2], back)
 put_back(KEYS[2], back)
 redis.call("LTRIM", KEYS[1], #digests, -1)
-return redis.call("LLEN", KEYS[1])
+local left = redis.call("LLEN", KEYS[1])
+if left == 0 then redis.call("SREM", K.aside, KEYS[1]) end
+return left

@@ -113,6 +113,7 @@ def test_a_list_that_is_aside_is_fetched_by_nobody_and_its_locks_stay(
     assert [state(rig, key) for key in (1, 2, 3)] == ["q", "q", "q"]
     assert rig.tell(9, keys=[1]) == [Code.DUPLICATE_QUEUED]
     assert rig.store.audit(["default"]) == 0, "nobody has deleted anything"
+    assert rig.raw.smembers("qik:aside") == {where.trash}
 
 
 def test_what_comes_to_a_queue_while_its_list_is_aside_goes_aside_next_to_it(
@@ -187,6 +188,7 @@ def test_jobs_are_removed_with_their_locks_and_the_others_go_back_in_their_order
     assert rig.lock(5) is rig.lock(3) is None
     assert raw.get("qik:n:queue:default") == b"4"
     assert flush.asides() == []
+    assert not raw.exists("qik:aside")
     assert rig.tell(33, keys=[3]) == [Code.ENQUEUED]
 
 
