@@ -206,7 +206,7 @@ def test_a_process_that_looks_alive_while_its_courier_hangs_is_replaced(
 ) -> None:
     worker = shop.work("-c", "2")
     (child,) = shop.children(worker)
-    run(shop, "import shop; shop.Misbehaves.perform_async('hangs_the_courier')")
+    shop.run("import shop; shop.Misbehaves.perform_async('hangs_the_courier')")
     shop.push("Plain", *range(1, 11))
 
     eventually(lambda: child not in shop.children(worker), 40)
