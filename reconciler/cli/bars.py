@@ -75,7 +75,7 @@ def _line(seen: Progress) -> str:
     of = "" if seen.total is None else f" of {seen.total:,} ({_share(seen)})"
     eta = "" if seen.eta is None else f", {span(seen.eta)} left"
     waits = f", waits: {seen.waits}" if seen.waits else ""
-    return f"{seen.scanned:,}{of} rows, {seen.enqueued:,} told, {seen.rate:,.0f} rows/s{eta}{waits}"
+    return f"{seen.scanned:,}{of} rows, {seen.enqueued:,} told now, {seen.rate:,.0f} rows/s{eta}{waits}"
 
 
 def _share(seen: Progress) -> str:

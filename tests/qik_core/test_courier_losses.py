@@ -54,6 +54,8 @@ def test_whatever_is_deleted_no_running_job_is_started_twice(
     eventually(lambda: drained(rig))
     assert jobs.overlaps == []
     assert max(jobs.runs.values()) <= 2
+    told = int(rig.raw.hget("qik:counts", "lost_exchanges") or 0)
+    assert (told > 0) is (what in ("working", "all"))  # what was held is told of where it was gone
 
 
 def test_a_server_that_restarts_empty_is_used_again(

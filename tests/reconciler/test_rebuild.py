@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ from sqlalchemy import Engine, literal_column, select
 
 from qik_core import Job
 from qik_core.passes import Passes, Told
-from reconciler import Backpressure, Reconciler, audit, derive
+from reconciler import Backpressure, Fair, Occurrences, Reconciler, audit, derive
+from reconciler.bookmarks import Bookmarks
 from reconciler.engines import Engines
 from reconciler.passes import Pass, Tools
 from reconciler.rebuild import rebuild
 from reconciler.rebuilt import Order, Progress, Rebuilt, State
 from tests.reconciler.rebuilds import FAST, PENDING, class_of, keys_on, with_seam
+from tests.reconciler.sharded import shard, sharded
 from tests.reconciler.shop import Item, change, fill, items
 from tests.waiting import eventually
 
@@ -317,3 +320,38 @@ def test_beginning_and_end_are_in_the_audit(home: Engine, tools: Tools) -> None:
     ] * 2
     assert [each.details["state"] for each in entries] == ["began", "completed"]
     assert entries[1].details["codes"] == {"enqueued": 3}
+
+
+def test_shards_are_rebuilt_each_from_its_own_database(
+    home: Engine, engines: Engines, tools: Tools, raw: Any, tmp_path: Path
+) -> None:
+    definition = sharded(lambda: {name: shard(tmp_path, name, 30) for name in ("eu", "us")})
+
+    done = rebuild([definition], tools, FAST)
+
+    assert {each.unit: each.codes for each in done.parts} == {
+        "Items/eu": {"enqueued": 30},
+        "Items/us": {"enqueued": 30},
+    }
+    assert raw.llen("queue:work") == 60
+    assert set(Bookmarks(home).read()) == {"Items/eu", "Items/us"}
+
+
+def test_slots_of_a_schedule_and_shares_of_tenants_are_rebuilt_as_passes_tell_them(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 11), note="one")
+    fill(home, range(11, 16), note="two")
+
+    class Report(Job, queue="reports", unique_for=3600):
+        def perform(self, slot: int) -> None: ...
+
+    class Hourly(Occurrences, schedule="0 * * * *", catchup=6 * 3600):
+        done = derive(Report, select(Item.rank).where(Item.state == "reported"))
+
+    shares = items(PENDING, tenant=Item.note, fair=Fair(per_tenant=3))
+    done = rebuild([Hourly.definition, shares], tools, FAST)
+
+    assert done.state is State.COMPLETED
+    assert raw.llen("queue:reports") in (5, 6)
+    assert raw.llen("queue:work") == 6

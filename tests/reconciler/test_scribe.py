@@ -116,3 +116,28 @@ def test_a_process_of_reconcilers_tells_of_a_loss_and_heals_it(
     assert sorted(actions) == ["deployed", "lease_taken", "redis_lost"]
     assert heard[0].text.startswith("Redis was emptied")
     assert raw.hkeys("qik:witness") in ([], [b"sql"])
+
+
+def test_an_old_copy_has_every_pass_run_at_once(
+    home: Engine, engines: Engines, seam: Passes, raw: Any
+) -> None:
+    definition = items(select(Item.id).where(Item.state == "pending"), every=3600)
+    running = Running([definition], engines, seam, 30.0)
+    try:
+        eventually(lambda: raw.exists("qik:witness") and running.reports)
+        old = {key: raw.dump(key) for key in raw.scan_iter()}
+        fill(home, range(1, 11))
+        running.manager._wake_all()
+        eventually(lambda: raw.llen("queue:work") == 10)
+        before = raw.hgetall("qik:witness")
+        eventually(lambda: raw.hgetall("qik:witness") != before)  # it has been answered since
+        with raw.pipeline(transaction=True) as restore:
+            restore.flushall()
+            for key, value in old.items():
+                restore.restore(key, 0, value)
+            restore.execute()
+
+        eventually(lambda: raw.llen("queue:work") == 10)
+        eventually(lambda: [e.subject for e in audit.read(home, 0.0)][-1] == "went_back")
+    finally:
+        running.stop()
