@@ -190,16 +190,20 @@ class World(Shop):
         return done
 
     def python(self, code: str, **environment: str) -> str:
-        """Start Python and run code beside the application, as the application itself would."""
-        done = subprocess.run(
-            [sys.executable, "-c", f"from shop import *\n{code}"],
-            env={**self.environment, **environment},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        """Run code beside the application, as the application itself would; start Python for an environment of its own."""
+        code, env = f"from shop import *\n{code}", {**self.environment, **environment}
+        if environment:
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                env=env,
+                cwd=self.folder,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        else:
+            done = forks.run_code(forks.RECONCILER, code, cwd=self.folder, env=env, timeout=120)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout
 
