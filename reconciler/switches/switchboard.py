@@ -66,7 +66,9 @@ class Switchboard:
         self._changed = changed
         self._remembered = remembered or Remembered()
         self._shelf: Shelf | None = None
-        self._read = float("-inf")
+        self._looked = self._read = float("-inf")
+        self._mine = 0
+        self._others = (0, 0.0)
         self._lead_until = float("-inf")
         self._news = False
         self._noted = float("-inf")
@@ -105,20 +107,26 @@ class Switchboard:
 
     def _hear(self) -> None:
         self._news = True
-        self._sql.hurry()
-        self._redis.hurry()
+        self._sql.hurry()  # first, since who publishes must know what people have said
 
     # --- SQL ---------------------------------------------------------------------------------------
 
     def keep(self) -> None:
         """Read what the table says; if this process leads, write what has changed. Raises SqlUnavailable, NotMigrated."""
+        try:
+            self._keep()
+        finally:
+            if self._news:
+                self._redis.hurry()
+
+    def _keep(self) -> None:
         began = monotonic()
         shelf = self._table.read()
         if self._lead(shelf, began) and self._wants(shelf):
             counts = self._counts()
             shelf = self._table.change(lambda writer: self._settle(writer, counts))
             self._noted = monotonic()
-        before, self._shelf, self._read = self._shelf, shelf, monotonic()
+        before, self._shelf, self._looked, self._read = self._shelf, shelf, began, monotonic()
         if before is None or before.said != shelf.said:
             self._remembered.keep(shelf.known())
             self._redis.hurry()
@@ -207,6 +215,9 @@ class Switchboard:
     def _say(self, published: Snapshot) -> Snapshot:
         """Publish; where there is nothing new the same once more, so that a Redis that lost it has it again."""
         new: Snapshot | None = None
+        if self.leads and self._is_behind(published):
+            self._sql.hurry()
+            return published
         if self.leads or self._news:
             known = self._known(published)
             new = following(
@@ -219,12 +230,27 @@ class Switchboard:
         if new is not None or published.version:
             self._seam.publish(new or published)
         self._news = False
+        self._mine = (new or published).version
         return new or published
+
+    def _is_behind(self, published: Snapshot) -> bool:
+        """Return whether somebody has published what this process may not have read in SQL yet.
+
+        Who says something by hand writes it there first. So a look at SQL that began later knows it, and none before may
+        correct what is published.
+        """
+        if published.version in (0, self._mine):
+            return False
+        if published.version != self._others[0]:
+            self._others = published.version, monotonic()
+        return self._looked <= self._others[1]
 
     def _known(self, published: Snapshot) -> dict[str, Rules]:
         """Return what each provider says: by itself, else as it was known last."""
         known = dict(self._remembered.known if self._shelf is None else sound(self._shelf))
-        if self._shelf is None and published.version:
+        if (
+            not self.leads and published.version
+        ):  # people may have said more since SQL was read last
             known[Source.SQL] = of_source(published, Source.SQL)
         for each in self._providers:
             rules = each.rules()

@@ -73,8 +73,12 @@ class Process:
         """Let each thread have its turn, twice: what one learns the other may have to know."""
         for _ in range(2):
             self.board.keep()
-            self.board._seam._client.gate.board._next = 0.0
-            self.board.publish()
+            self.look()
+
+    def look(self) -> None:
+        """Let the thread of Redis have its turn, a second after it had its last."""
+        self.board._seam._client.gate.board._next = 0.0
+        self.board.publish()
 
     def hears(self, rules: Rules | None) -> None:
         self.says[0].now = rules
@@ -235,6 +239,22 @@ def test_what_was_said_by_hand_is_published_wherever_it_was_said(
     assert published(raw).rules["disable_mail"][0].who == "ana@host"
 
 
+def test_what_was_said_by_hand_is_not_corrected_by_one_who_has_not_read_it_in_sql_yet(
+    process: Callable[..., Process], home: Engine, seam: Passes, raw: Any
+) -> None:
+    one = process("one", Says({}))
+    done = Switcher(home, seam).disable(Order(flag="disable_work", by=BY))
+
+    for _ in range(3):
+        one.look()
+        assert published(raw).version == done.version
+
+    one.board.keep()
+    one.look()
+    assert published(raw).version == done.version
+    assert "disable_work" in published(raw).rules
+
+
 def test_a_time_that_is_over_ends_a_switch_and_is_audited(
     process: Callable[..., Process], home: Engine, raw: Any
 ) -> None:
@@ -285,8 +305,7 @@ def test_while_sql_does_not_answer_news_are_published_and_what_people_said_stays
     two.board.publish()
     assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
 
-    one.board._seam._client.gate.board._next = 0.0
-    one.board.publish()
+    one.look()
     assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
 
     raw.flushall()
