@@ -24,7 +24,7 @@ _MANY: Final = 25  # what retry=True means, as in Sidekiq
 _NEVER: Final = -1
 _OF_THE_CLASS: Final = frozenset(
     {"name", "aliases", "unique_args", "timeout", "retry_on", "discard_on"}
-    | {"reconciled", "reason", "on_unknown"}
+    | {"reconciled", "reason", "on_unknown", "tenant"}
 )
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 
@@ -91,6 +91,8 @@ class Definition:
     """Why no reconciler tells this job again; None: nothing is said. The engine only carries it."""
     on_unknown: OnUnknown
     """Whether it runs while its kill switches are configured and were never read."""
+    tenant: int | None
+    """Which of its arguments says whose a job is; None: none does."""
     arguments: Arguments | Untyped
     is_async: bool
     make: Callable[[Any], Any]
@@ -227,6 +229,7 @@ def define(
         rules=_rules(rules, given, name),
         exempt=options.exemption(given, name),
         on_unknown=options.on_unknown(given.get("on_unknown", "run"), name),
+        tenant=_tenant(given, arguments, name),
         arguments=arguments,
         is_async=is_async,
         make=make,
@@ -325,6 +328,13 @@ _TRAVEL: Final[Mapping[str, Callable[[object, str], Any]]] = {
     "log_level": options.log_level,
 }
 """Options that travel as they are, each with its check."""
+
+
+def _tenant(given: Mapping[str, Any], arguments: Arguments | Untyped, name: str) -> int | None:
+    if "tenant" not in given:
+        return None
+    names = arguments.names if isinstance(arguments, Arguments) else ()
+    return options.tenant(given["tenant"], names, name)
 
 
 def _aliases(given: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -22,9 +22,10 @@ from qik_core.options import is_job_name
 from qik_core.payload import Payload
 from qik_core.rows import Rows
 from qik_core.store.exchange import Fetched, Kind, Other
-from qik_core.switches import Context, Field, OnUnknown, Stop, flag_of_class, key_text
+from qik_core.switches import NO_CONTEXT, Context, Field, OnUnknown, Stop, flag_of_class, key_text
 
 log: Final = logging.getLogger("qik_core.switches")
+_IN_ARGUMENTS: Final = {Field.KEY, Field.TENANT}
 # How our own payloads begin, so that nearly all need no decoding.
 _CLASS: Final = re.compile(
     rb'\{"qik":"[\w-]+","jid":"[\w-]+","queue":"[\w.:-]+","class":"([\w.:]+)",', re.ASCII
@@ -60,11 +61,11 @@ class Gate:
         rules = snapshot.about(name, queue)
         if doubt is not None or not rules:
             return doubt
-        wants_key = any(each.field is Field.KEY for _, rule in rules for each in rule.where)
-        key = _key(definition, payload) if wants_key else None
+        asked = {each.field for _, rule in rules for each in rule.where}
+        context = _context(definition, payload) if asked & _IN_ARGUMENTS else NO_CONTEXT
         unique = payload.unique
         ident = unique.digest if unique else payload.jid
-        return snapshot.stop(name, queue, ident, Context(key=key), now=self.now())
+        return snapshot.stop(name, queue, ident, context, now=self.now())
 
     def concerns(self, name: str, queue: str, on_unknown: OnUnknown = OnUnknown.RUN) -> bool:
         """Whether any job of this class on this queue might be stopped."""
@@ -140,12 +141,14 @@ def _settled(job: Fetched, payload: Payload, kind: Kind, stop: Stop, name: str =
     )
 
 
-def _key(definition: Definition | None, payload: Payload) -> str | None:
-    """Return the key of a job as conditions name it; None where its arguments do not fit."""
+def _context(definition: Definition | None, payload: Payload) -> Context:
+    """Return what the arguments of a job say of it; nothing where they do not fit."""
     if definition is None:
-        return key_text(payload.args)
+        return Context(key=key_text(payload.args))
     try:
-        written = definition.arguments.dump_rows([definition.arguments.load(payload.args)])
-        return key_text(msgspec.json.decode(definition.arguments.keys(written)[0]))
+        (written,) = definition.arguments.dump_rows([definition.arguments.load(payload.args)])
+        (key,) = definition.arguments.keys([written])
     except (ArgumentError, ValueError):
-        return None
+        return NO_CONTEXT
+    tenant = None if definition.tenant is None else key_text([written[definition.tenant]])
+    return Context(tenant, key_text(msgspec.json.decode(key)))

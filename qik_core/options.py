@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypedDict
 
@@ -49,6 +49,7 @@ class Options(TypedDict, total=False):
     reconciled: Literal[False]
     reason: str
     on_unknown: Literal["run", "stop"]
+    tenant: str
     name: str
     aliases: Iterable[str]
 
@@ -128,6 +129,20 @@ def on_unknown(value: object, where: str) -> OnUnknown:
     if type(value) is str and value in list(OnUnknown):
         return OnUnknown(value)
     raise DefinitionError(f"{where}: on_unknown is {value!r:.80}: use 'run' or 'stop'")
+
+
+def tenant(value: object, parameters: Sequence[str], where: str) -> int:
+    """Return which argument says whose a job is, for kill switches of one tenant.
+
+    Raises:
+        DefinitionError: `perform` has no such parameter.
+    """
+    if type(value) is str and value in parameters:
+        return parameters.index(value)
+    near = did_you_mean(value, parameters) if type(value) is str else ""
+    raise DefinitionError(
+        f"{where}: tenant is {value!r:.80}, which perform does not take: name one of its parameters{near}"
+    )
 
 
 def names(value: object, option: str, where: str) -> tuple[str, ...]:

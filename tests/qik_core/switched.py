@@ -28,7 +28,9 @@ WHY = Rule(source="sql", reason="double charging")
 @contextmanager
 def classes() -> Iterator[None]:
     """Charge is reconciled, the others are not; Note is not unique."""
-    RECONCILED.others = frozenset({"Mail", "Note", "Long", "Billing::Sync", "Other", "Has Space"})
+    RECONCILED.others = frozenset(
+        {"Mail", "Note", "Bill", "Long", "Billing::Sync", "Other", "Has Space"}
+    )
     with registry.scope(empty=True), rows.filled(lambda: RECONCILED):
 
         class Charge(Job, unique_for=600):
@@ -36,6 +38,9 @@ def classes() -> Iterator[None]:
 
         class Mail(Job, unique_for=600, aliases=["OldMail"]):
             def perform(self, n: int) -> None: ...
+
+        class Bill(Job, unique_for=600, tenant="account"):
+            def perform(self, n: int, account: str, kind: str = "plain") -> None: ...
 
         class Note(Job, on_unknown="stop"):
             def perform(self, n: int, text: str = "") -> None: ...

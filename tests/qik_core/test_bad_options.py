@@ -234,6 +234,8 @@ CLASS_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"reason": "why not"}, "reconciled is None"),
     ({"on_unknown": "drop"}, "on_unknown is 'drop': use 'run' or 'stop'"),
     ({"on_unknown": True}, "on_unknown is True"),
+    ({"tenant": "nummer"}, "name one of its parameters; did you mean 'number'"),
+    ({"tenant": 1}, "tenant is 1"),
     ({"unique_for": 60, "unique_args": ["nummer"]}, "unique_args names 'nummer'"),
     ({"unique_for": 60, "unique_args": "number"}, "unique_args is 'number'"),
     ({"unique_for": 60, "unique_args": lambda number: number}, "unique_args is"),

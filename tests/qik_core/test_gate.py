@@ -115,6 +115,22 @@ def test_a_pass_is_refused_the_rows_that_are_switched_off(rig: Rig) -> None:
     assert told.codes == [Code.ENQUEUED, Code.REFUSED, Code.REFUSED, Code.ENQUEUED]
 
 
+def test_one_tenant_is_stopped_at_a_push_and_at_fetch_where_the_class_names_it(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    for n, account in enumerate(["acme", "other", "acme"]):
+        client.push("Bill", [n, account])
+    acme = Condition(Field.TENANT, Operator.IN, ("acme",))
+    switch(client, disable_bill=Rule(where=(acme,)), disable_mail=Rule(where=(acme,)))
+    client.push("Bill", [3, "acme"])
+    client.push("Bill", [4, "other"])
+    client.push("Mail", [5])
+
+    assert numbers(raw, "qik:held:Bill+") == [3]
+    assert work(rig.worker(), gate_of(client)) == [1, 4, 5]
+    assert numbers(raw, "qik:held:Bill") == [0, 2]
+
+
 def test_a_scheduled_edge_of_a_held_class_waits_for_its_time(
     client: Client, raw: redis.Redis
 ) -> None:
