@@ -136,7 +136,7 @@ class Incident:
 
         def settled() -> bool:
             last, left = self.last_pass(), ROWS + EDGES - len(self.done())
-            return last["id"] >= after and last["codes"] == {"refused": left}
+            return bool(last["id"] >= after and last["codes"] == {"refused": left})
 
         eventually(settled, 120.0, f"at {percent} % all that is left is kept back")
         return self.done()
@@ -174,8 +174,7 @@ def seen_by_all(url: str) -> bool:
     store = Store(url, birth_ms=0)
     try:
         seam = Passes(store)
-        versions = {*seam.switches_seen().values()}
-        return bool(versions == {seam.switches().version})
+        return set(seam.switches_seen().values()) == {seam.switches().version}
     finally:
         store.close()
 
