@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from qik_core.drilling import Place, Scratch
 from qik_core.passes import Passes
@@ -83,12 +86,12 @@ def conduct(order: Order, show: Show) -> Evidence:
             load.prepare()
             rows = Rows(definitions, engines, Passes())
             _refuse_nothing(order.app, load, rows)
-            evidence = _run(order, around, show, load, scratch, rows)
-            load.remove()
+            return _run(order, around, show, load, scratch, rows)
         finally:
+            with suppress(SQLAlchemyError):  # it may be what the drill has failed of
+                load.remove()
             scratch.close()
             engines.dispose()
-    return evidence
 
 
 def _run(

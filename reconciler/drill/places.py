@@ -6,12 +6,13 @@ What the settings name is somebody's production until the opposite is said.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from qik_core.drilling import Scratch
 from qik_core.embedded import Embedded
+from qik_core.errors import StoreError
 from qik_core.settings import Settings
 from reconciler import migrate
 from reconciler.drill.errors import Unsafe
@@ -53,8 +54,11 @@ def redis_of(wanted: Wanted) -> Iterator[str]:
     scratch = Scratch(url)
     try:
         _refuse_residents(scratch)
-        yield url
-        scratch.wipe()
+        try:
+            yield url
+        finally:
+            with suppress(StoreError):  # it may be what the drill has failed of
+                scratch.wipe()
     finally:
         scratch.close()
 

@@ -82,6 +82,18 @@ def test_an_empty_redis_that_is_meant_is_left_empty(redis_url: str, raw: redis.R
     assert raw.dbsize() == 0
 
 
+def test_a_redis_is_left_empty_by_a_drill_that_failed(redis_url: str, raw: redis.Redis) -> None:
+    def fail() -> None:
+        with places.redis_of(wanted(redis_url=redis_url, meant=True)):
+            raw.set("left by the drill", 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+
+    assert raw.dbsize() == 0
+
+
 def test_the_databases_of_the_settings_have_to_be_meant(tmp_path: Path) -> None:
     refused = [wanted("shop"), wanted("shop", database_url=NAMED), wanted(database_url=NAMED)]
     for each in refused:
