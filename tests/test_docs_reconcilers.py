@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from qik_core.results import Code
-from reconciler import OccurrenceOptions, Options, Outcome, report
+from reconciler import LossKind, OccurrenceOptions, Options, Outcome, report
 from reconciler.pending import Columns
+from reconciler.rebuilt import State
 from reconciler.states import Hold
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "reconcilers.md").read_text()
@@ -33,6 +34,8 @@ def names(heading: str) -> set[str]:
         ("Class keywords", set(Options.__annotations__)),
         ("Occurrences", {*OccurrenceOptions.__annotations__} - {*Options.__annotations__}),
         ("How a pass ends", {*Outcome}),
+        ("Losses of Redis", {*LossKind}),
+        ("How a rebuild ends", {*State} - {State.READY}),
         ("What became of each row", {*Code, *Hold, *OWN_CODES} - SAID_ELSEWHERE),
     ],
 )
