@@ -191,18 +191,21 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+_PROC = Path("/proc")
+
+
 @pytest.fixture(autouse=True)
 def _no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves processes behind, also orphaned grandchildren: they inherit a mark in the environment."""
-    tag = uuid.uuid4().hex
+    tag, before = uuid.uuid4().hex, _processes()
     os.environ[TAG] = tag
     yield
     os.environ.pop(TAG, None)
-    if not _tagged(tag):
+    if not _tagged(tag, before):
         return
     with suppress(AssertionError):
-        eventually(lambda: not _tagged(tag), 5.0)
-    left = _tagged(tag)
+        eventually(lambda: not _tagged(tag, before), 5.0)
+    left = _tagged(tag, before)
     for pid in left:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -210,12 +213,19 @@ def _no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail(f"{request.node.nodeid} left processes behind: {left}")
 
 
-def _tagged(tag: str) -> dict[int, str]:
-    """Return the running processes with this mark: id → command. Where there is no /proc, nothing."""
+def _processes() -> set[str]:
+    """Return the ids of all processes. Where there is no /proc, none."""
+    if not _PROC.is_dir():
+        return set()
+    return {name for name in os.listdir(_PROC) if name.isdigit()}  # noqa: PTH208  at each test, twice
+
+
+def _tagged(tag: str, before: set[str]) -> dict[int, str]:
+    """Return the running processes with this mark that were not there before: id → command."""
     mark, found = f"{TAG}={tag}".encode(), dict[int, str]()
-    for folder in Path("/proc").glob("[0-9]*"):
+    for folder in map(_PROC.joinpath, _processes() - before):
         with suppress(OSError):
-            if int(folder.name) != os.getpid() and mark in (folder / "environ").read_bytes():
+            if mark in (folder / "environ").read_bytes():
                 found[int(folder.name)] = (
                     (folder / "cmdline").read_text().replace("\0", " ").strip()
                 )
