@@ -147,11 +147,12 @@ class Shop:
             path.unlink(missing_ok=True)
         for table in ("mail", "invoice", "import", "plan", "reconciler_row_state"):
             self.run(text(f"DELETE FROM {table}"))
-        for name in ("SendMail", "ChargeInvoice", "ImportRow"):
+        off = select(tables.switch.c.name).where(tables.switch.c.disabled)
+        for (name,) in self.rows(off):
             self.type(f"reconciler enable {name} --reason 'all is well' --wait 0")
-        self.type(
-            "reconciler flush --all --lose ImportRow --lose RenewPlan --reason 'all is well' --yes"
-        )
+        if self.raw.llen("queue:imports") or self.raw.zcard("dead"):
+            lose = "--lose ImportRow --lose RenewPlan"
+            self.type(f"reconciler flush --all {lose} --reason 'all is well' --yes")
 
     def deploy(self, release: str) -> None:
         """Start the process of reconcilers anew, with another release."""

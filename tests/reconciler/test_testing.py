@@ -96,6 +96,7 @@ def test_rows_that_are_not_told_again_are_lost_and_named(
         flush_drill(Open, points=["queued", "lists"])
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_row_at_once_are_noticed(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
