@@ -80,6 +80,7 @@ class Losses:
         """Tell of a loss, in the log, the audit and to the application; None where another process does or has done so."""
         if self._on_purpose(noticed):
             log.info("the epoch is that of a flush", extra={"epoch": noticed.loss})
+            self._notes.forget(Kind.REDIS, [_COUNTED])
             return None
         if self._notes.change(Kind.REDIS, _TOLD, lambda told, _: _claimed(told, noticed)) is None:
             return None
@@ -143,8 +144,10 @@ def _claimed(told: Value, noticed: Noticed) -> dict[str, Any] | None:
 def sentence(loss: RedisLoss) -> str:
     """Return what happened and what is gone, for people."""
     if not loss.unreconciled:
-        none = loss.counted_ago is not None and loss.kind is not LossKind.LOCKS
-        return loss.text + ("; no job of a class without reconciler waited there" if none else "")
+        if loss.counted_ago is None or loss.kind is LossKind.LOCKS:
+            return loss.text
+        ago = f"when they were counted, {loss.counted_ago:g} s before"
+        return f"{loss.text}; no job of a class without reconciler waited there {ago}"
     named = ", ".join(
         f"{name or 'jobs that are not ours'} {sum(where.values()):,} ({places(where)})"
         for name, where in sorted(loss.unreconciled.items())

@@ -143,6 +143,7 @@ def test_the_new_epoch_of_a_flush_is_no_loss_and_only_a_flush_of_all_makes_one(
 ) -> None:
     watch = Watch(seam, name="one")
     watch.witness()
+    Losses(home, seam, "one").count()
     audit.record(home, audit.Action.FLUSHED, of, "ann", "an incident", {})
     raw.delete("qik:epoch")
     noticed = watch.witness()
@@ -150,6 +151,7 @@ def test_the_new_epoch_of_a_flush_is_no_loss_and_only_a_flush_of_all_makes_one(
     assert noticed is not None
     assert noticed.kind is LossKind.LOCKS
     assert (Losses(home, seam, "one").announce(noticed) is None) is (of == "all")
+    assert Notes(home).read(Kind.REDIS).keys() <= {"told"}  # nothing of before is counted any more
 
 
 def test_a_second_loss_is_told_as_well(home: Engine, seam: Passes, raw: Any) -> None:
@@ -212,3 +214,21 @@ def test_processes_that_notice_at_once_tell_once(
 
     eventually(lambda: heard)
     assert len(audit.read(home, 0.0)) == len(heard) == 1
+
+
+def test_where_nothing_was_lost_for_good_it_says_so_and_how_long_ago_it_was_counted(
+    home: Engine, seam: Passes, raw: Any
+) -> None:
+    losses, watch = Losses(home, seam, "one"), Watch(seam, name="one")
+    watch.witness()
+    losses.count()
+    raw.flushall()
+    noticed = watch.witness()
+    assert noticed is not None
+
+    loss = losses.announce(noticed)
+
+    assert loss is not None
+    assert "no job of a class without reconciler waited there when they were counted" in sentence(
+        loss
+    )
