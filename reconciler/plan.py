@@ -28,6 +28,7 @@ from reconciler.rows import Batch, batch, key_of
 from reconciler.source import by_key, due_in, too_young
 from reconciler.sql import read_clock, reading, where
 from reconciler.status import Standing
+from reconciler.switches import stopping
 from reconciler.units import place_of
 from reconciler.words import cause
 
@@ -94,9 +95,13 @@ class _Planner:
 
     def _gate(self) -> None:
         """Say how many rows a pass would find room for now."""
-        if self.means.seam is not None and not self._redis_failed():
-            room, reason = Gates(self.means.seam).room(self.definition)
-            self.made.room, self.made.gate = room, reason if room is not None else ""
+        if self.means.seam is None or self._redis_failed():
+            return
+        if stop := stopping.Stops(self.means.seam).whole(self.definition):
+            self.made.room, self.made.gate = 0, stopping.why(stop)
+            return
+        room, reason = Gates(self.means.seam).room(self.definition)
+        self.made.room, self.made.gate = room, reason if room is not None else ""
 
     def _count(self) -> tuple[Any, ...] | None:
         """Count the pending rows and those of them that are told; returns the key of the first row."""

@@ -41,7 +41,7 @@ def following(
     if (
         published.version
         and published.known == complete
-        and classes <= published.reconciled
+        and published.reconciled == classes
         and all_same(published.rules, rules)
     ):
         return None

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, func, inspect, select, text
 from qik_core.embedded import Embedded
 from qik_core.passes import Passes
 from qik_core.store import Store
+from qik_core.switches import Rule, Snapshot
 from reconciler import Backpressure, Fair, Quarantine
 from reconciler.engines import Engines
 from reconciler.passes import Pass, Tools
@@ -231,6 +232,18 @@ def test_back_pressure_is_said_with_the_room_that_is_left(
     assert (before.room, before.new) == (3, 5)
     assert (after.room, after.new) == (0, 2)
     assert "3 jobs wait on work" in after.gate
+
+
+def test_a_kill_switch_leaves_no_room_and_is_named(
+    means: Means, home: Engine, seam: Passes
+) -> None:
+    fill(home, [1, 2])
+    seam.publish(Snapshot(5, {"disable_work": (Rule(source="sql", reason="double charging"),)}))
+
+    made = plan(items(PENDING), means)
+
+    assert (made.room, made.new) == (0, 2)
+    assert made.gate == "switched off by disable_work (sql): double charging"
 
 
 def test_each_shard_has_a_plan_of_its_own(tmp_path: Any, home: Engine, seam: Passes) -> None:

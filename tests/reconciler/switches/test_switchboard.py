@@ -13,6 +13,7 @@ from qik_core.passes import Passes
 from qik_core.store import Store
 from qik_core.switches import Rule, Snapshot
 from reconciler import audit
+from reconciler import registry as reconcilers
 from reconciler.errors import SqlUnavailable
 from reconciler.switches import switchboard as module
 from reconciler.switches.acts import Order, Switcher
@@ -129,11 +130,15 @@ def test_what_a_provider_says_is_published_kept_in_sql_and_audited_once(
 def test_what_is_published_names_the_classes_that_reconcilers_tell(
     process: Callable[..., Process], raw: Any
 ) -> None:
-    items(select(Item.id))
+    with reconcilers.scope():
+        items(select(Item.id))
+        one = process()
+        assert published(raw).reconciled == {"Work"}
 
-    process()
-
-    assert published(raw).reconciled == {"Work"}
+    one.settled()
+    assert (
+        published(raw).reconciled == set()
+    )  # its reconciler is gone: what is stopped of it must not be dropped
 
 
 def test_nothing_new_is_no_new_version(process: Callable[..., Process], raw: Any) -> None:
