@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -42,6 +43,7 @@ _SHARES: Final = {
     "gradualRolloutUserId": "percentage",
 }
 _NUMBER: Final = re.compile(r"\d{1,3}", re.ASCII)
+_NEAR: Final = 0.8
 _BY_KEY: Final = {"", "default", "random", "key"}
 
 
@@ -114,12 +116,14 @@ class Names:
     """Job class → its queue."""
     reconcilers: Mapping[str, str]
     """Reconciler → its job class."""
+    others: frozenset[str] = frozenset()
+    """Further queues, which workers serve or passes use."""
 
     def of(self, field: Field) -> Iterable[str] | None:
         """Return all values of a field, None where there is no end of them."""
         known: dict[Field, Iterable[str]] = {
             Field.CLASS: sorted(self.queues),
-            Field.QUEUE: sorted(set(self.queues.values())),
+            Field.QUEUE: sorted({*self.queues.values(), *self.others}),
             Field.RECONCILER: sorted(self.reconcilers),
         }
         return known.get(field)
@@ -322,6 +326,19 @@ def contexts(names: Names) -> dict[str, list[dict[str, str]]]:
         context = {Field.RECONCILER.value: reconciler, **_context(name, names.queues.get(name, ""))}
         found.setdefault(flag_of_reconciler(reconciler), []).append(context)
     return found
+
+
+def strays(on: Iterable[str], names: Names) -> Iterator[str]:
+    """Say of flags that are on, and are none of this application's, which one may have been meant.
+
+    Of those that resemble none nothing is said: other applications may share the server.
+    """
+    known = {*contexts(names), *map(flag_of_queue, names.others)}
+    ends = {flag.removeprefix(PREFIX): flag for flag in known}
+    for flag in sorted({*on} - known):
+        near = get_close_matches(flag.removeprefix(PREFIX), ends, n=1, cutoff=_NEAR)
+        if near:
+            yield f"{flag} is on and stops nothing of this application: is {ends[near[0]]} meant?"
 
 
 def _context(name: str, queue: str) -> dict[str, str]:

@@ -34,6 +34,7 @@ from reconciler import registry
 from reconciler.switches import features
 from reconciler.switches.features import BadDocument, Document, Ground, Names
 from reconciler.switches.kept import Kept, NotKept
+from reconciler.switches.naming import of_application
 from reconciler.switches.pacing import LONGEST, Answers, Pace, pause
 from reconciler.switches.provider import Rules, Source
 
@@ -54,6 +55,7 @@ def known() -> Names:
     return Names(
         {each.name: each.queue for each in application.jobs()},
         {each.name: each.facts.name for each in registry.everything()},
+        frozenset(of_application().queues),
     )
 
 
@@ -116,6 +118,7 @@ class Unleash:
         self._document: tuple[str, Document] | None = None
         self._saved: tuple[object, object] | None = None
         self._notes: tuple[str, ...] = ()
+        self._strays: set[str] = set()
         self._complaint = ""
         self._warned = False
         self._changed: Callable[[], None] = _nobody
@@ -247,16 +250,20 @@ class Unleash:
             if flag in document.features:  # asked in any case, so that Unleash shows it as in use
                 said = features.answers(flag, contexts, link.ask)
                 rules[flag] = rules.get(flag, ()) + (said if flag in reading.asked else ())
+        strays = tuple(features.strays([*reading.rules, *reading.asked], names))
         with self._lock:
             if turn != self._turn:
                 return
-            before, self._notes = self._rules, reading.notes
+            before, self._notes = self._rules, (*reading.notes, *strays)
             made = _dated(rules, before or {}, self._means.now())
             if made != before:
                 self._rules = made
         if made != before:
             self._tell()
         self._keep(text)
+        for stray in {*strays} - self._strays:
+            log.warning(stray)
+        self._strays = {*strays}
 
     def _tell(self) -> None:
         try:

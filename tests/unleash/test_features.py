@@ -300,6 +300,20 @@ def test_every_flag_that_an_application_can_have_has_contexts() -> None:
     assert found["disable_reconciler_open_invoices"][0]["reconciler"] == "OpenInvoices"
 
 
+def test_queues_that_no_class_names_are_compared_too() -> None:
+    more = Names(NAMES.queues, NAMES.reconcilers, frozenset({"slower"}))
+    text = document(
+        feature("disable_mail", rollout(100, constraint("queue", "STR_CONTAINS", "slow")))
+    )
+
+    (rule,) = features.translate(features.parse(text), Ground(more, {})).rules["disable_mail"]
+
+    assert rule.where == (Condition(Field.QUEUE, Operator.IN, ("slow", "slower")),)
+    assert list(features.strays(["disable_queue_slower", "disable_queue_slowe"], more)) == [
+        "disable_queue_slowe is on and stops nothing of this application: is disable_queue_slower meant?"
+    ]
+
+
 BAD = {
     "html": "<!DOCTYPE html><title>Sign in</title>",
     "cut": document(feature("disable_mail", rollout()))[:-40],

@@ -9,6 +9,10 @@ import time
 
 import pytest
 
+from qik_core import Job, registry
+from qik_core.switches import Field
+from reconciler import registry as reconcilers
+from reconciler.switches import unleash
 from reconciler.switches.unleash import Unleash
 from tests.unleash.forked import FORK
 from tests.unleash.providing import (
@@ -115,9 +119,42 @@ def test_a_flag_that_is_deleted_stops_nothing_any_more(stub: Stub, make: Make) -
     provider = make()
     known(provider, "disable_mail")
 
-    stub.way = good(document(feature("disable_mails", rollout())))
+    stub.way = good(document())
 
-    known(provider, "disable_mails")  # renamed: whom it stops is judged by its new name
+    known(provider)
+    assert provider.health() == ""
+
+
+def test_a_flag_under_another_name_is_said_once_with_the_one_that_may_be_meant(
+    stub: Stub, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    stub.way = good(
+        document(
+            feature("disable_mails", rollout()),
+            feature("disable_of_another_application", rollout()),
+            feature("disable_chargge", enabled=False),
+        )
+    )
+    provider = make()
+    known(provider, "disable_mails", "disable_of_another_application")
+    polled(stub, 3)
+
+    said = "disable_mails is on and stops nothing of this application: is disable_mail meant?"
+    assert provider.health() == said
+    assert [each.getMessage() for each in caplog.records if each.name == "reconciler"] == [said]
+
+
+def test_the_names_of_an_application_are_those_that_it_defines() -> None:
+    with registry.scope(empty=True), reconcilers.scope():
+
+        class SendMail(Job, queue="slow", unique_for=60):
+            def perform(self, number: int) -> None: ...
+
+        names = unleash.known()
+
+    assert names.queues == {"SendMail": "slow"}
+    assert names.reconcilers == {}
+    assert names.of(Field.QUEUE) == ["default", "slow"]
 
 
 def test_what_cannot_be_a_rule_is_decided_class_by_class_and_said(stub: Stub, make: Make) -> None:
