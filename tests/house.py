@@ -6,6 +6,7 @@ import ast
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import cache
 from statistics import median
 from typing import Final, TypeAlias
 
@@ -32,8 +33,14 @@ _PASS_WORDS: Final = {r"\btick(s|ed|ing)?\b": "pass"}
 _MACHINE: Final = re.compile(r"(?<![\w.~*}])/(?:work|root|home/\w+|Users/\w+)(?:/|\b)")
 
 
+@cache
 def _parse(text: str) -> ast.Module:
     return ast.parse(text)
+
+
+def forget() -> None:
+    """Let go of what was parsed: all files together take a lot of memory."""
+    _parse.cache_clear()
 
 
 def _functions(text: str) -> Iterator[Function]:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -48,6 +48,13 @@ BY_PATH = {
 }
 
 Check = Callable[[str], list[str]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget() -> Iterator[None]:
+    """Parse each file once for all rules."""
+    yield
+    house.forget()
 
 
 def files(*folders: str, suffix: str = "") -> dict[str, str]:
