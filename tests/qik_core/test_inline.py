@@ -139,10 +139,10 @@ def test_a_run_now_has_no_time(given: Any) -> None:
 
 def test_a_function_runs_inline_with_its_context() -> None:
     @job(queue="mail")
-    def mail(address: str) -> str:
+    def letter(address: str) -> str:
         return f"{address} {current_context().queue}"
 
-    assert mail.perform_inline("a@b") == "a@b mail"
+    assert letter.perform_inline("a@b") == "a@b mail"
 
 
 tenant: ContextVar[str] = ContextVar("tenant", default="none")

@@ -233,11 +233,11 @@ def test_an_argument_that_is_not_in_the_lock_need_not_be_in_the_key() -> None:
 
 def test_a_function_with_job_can_be_reconciled() -> None:
     @job(unique_for=60)
-    def touch(item_id: int) -> None: ...
+    def touch_item(item_id: int) -> None: ...
 
-    made = define(derive(touch, PENDING))
+    made = define(derive(touch_item, PENDING))
 
-    assert made.definition.facts.name == "touch"
+    assert made.definition.facts.name == "touch_item"
 
 
 def test_a_coalesced_column_may_order_and_be_an_argument() -> None:

@@ -191,10 +191,10 @@ def test_locks_hold_on_an_engine_that_commits_by_itself(home: Engine, database_u
 
 def test_functions_with_job_are_held_as_classes_are(home: Engine, recheck: Recheck) -> None:
     @job(unique_for=60)
-    def charge(bill: int) -> None: ...
+    def settle_bill(bill: int) -> None: ...
 
     class Open(Reconciler, every=60, guard=CLAIM):
-        pending = derive(charge, select(Bill.id).where(Bill.state == "open"))
+        pending = derive(settle_bill, select(Bill.id).where(Bill.state == "open"))
 
     name = Open.definition.facts.name
     with recheck.guarded(name, (7,)) as free, recheck.guarded(name, (7,)) as second:

@@ -23,12 +23,12 @@ def test_async_jobs_run_on_one_loop_for_the_whole_mode(jobs: Fake) -> None:
     loops: list[Any] = []
 
     @job
-    async def note() -> None:
+    async def jot() -> None:
         loops.append((asyncio.get_running_loop(), threading.get_ident()))
         await asyncio.sleep(0)
 
-    note.perform_async()
-    note.perform_async()
+    jot.perform_async()
+    jot.perform_async()
     jobs.drain()
 
     assert loops == [loops[0]] * 2
@@ -48,11 +48,11 @@ def test_the_awaited_drain_performs_async_jobs_on_the_callers_loop(jobs: Fake) -
     loops: list[Any] = []
 
     @job
-    async def note() -> None:
+    async def jot() -> None:
         loops.append(asyncio.get_running_loop())
 
     async def main() -> Any:
-        await note.aio.perform_async()
+        await jot.aio.perform_async()
         await Mail.aio.perform_async("a@example.org")
         await Mail.aio.perform_async("b@example.org")
         assert (await jobs.aio.perform_one(Mail)).args == ("a@example.org",)

@@ -36,14 +36,14 @@ def test_a_job_that_does_it_twice_is_shown_with_the_difference() -> None:
     account = Account()
 
     @job
-    def mail(to: str) -> None:
+    def letter(to: str) -> None:
         account.mails.append(to)
 
     with pytest.raises(AssertionError) as caught:
-        assert_idempotent(mail, "a@example.org", observe=lambda: account.mails)
+        assert_idempotent(letter, "a@example.org", observe=lambda: account.mails)
 
     said = str(caught.value)
-    assert said.startswith("mail('a@example.org') on default is not idempotent")
+    assert said.startswith("letter('a@example.org') on default is not idempotent")
     assert "-['a@example.org']\n+['a@example.org', 'a@example.org']" in said
     assert "look for the effect first" in said
 
@@ -56,11 +56,11 @@ def test_values_that_print_alike_are_shown_all_the_same() -> None:
             return "<silent>"
 
     @job
-    def note() -> None:
+    def jot() -> None:
         seen.append(Silent())
 
     with pytest.raises(AssertionError, match=re.escape("<silent>\nand then\n<silent>")):
-        assert_idempotent(note, observe=lambda: seen[-1])
+        assert_idempotent(jot, observe=lambda: seen[-1])
 
 
 def test_both_runs_have_the_same_jid_and_pass_the_server_middleware() -> None:
@@ -79,13 +79,13 @@ def test_both_runs_have_the_same_jid_and_pass_the_server_middleware() -> None:
 
 def test_a_second_run_that_raises_says_which_one_it_was() -> None:
     @job
-    def once(row: int) -> None:
+    def only_once(row: int) -> None:
         if row in done:
             raise KeyError(row)
         done.append(row)
 
     with pytest.raises(KeyError) as caught:
-        assert_idempotent(once, 1, observe=lambda: done)
+        assert_idempotent(only_once, 1, observe=lambda: done)
     assert caught.value.__notes__[-1] == "in the second of two runs of assert_idempotent"
 
     with pytest.raises(KeyError) as caught:
@@ -118,11 +118,11 @@ def test_without_a_mode_nothing_reaches_redis() -> None:
 
 def test_async_jobs_are_performed_twice_as_well() -> None:
     @job
-    async def note(row: int) -> None:
+    async def jot(row: int) -> None:
         done.append(row)
 
     with pytest.raises(AssertionError, match="not idempotent"):
-        assert_idempotent(note, 1, observe=lambda: done)
+        assert_idempotent(jot, 1, observe=lambda: done)
     assert done == [1, 1]
 
 

@@ -184,7 +184,7 @@ def test_server_middleware_is_passed_in_a_drain(server: Real) -> None:
 
 def test_jobs_of_a_drain_run_in_the_thread_of_the_test_also_async_ones(server: Real) -> None:
     @job
-    def plain() -> None:
+    def bare() -> None:
         done.append(threading.get_ident())
 
     @job
@@ -192,7 +192,7 @@ def test_jobs_of_a_drain_run_in_the_thread_of_the_test_also_async_ones(server: R
         await asyncio.sleep(0)
         done.append(threading.get_ident())
 
-    plain.perform_async()
+    bare.perform_async()
     awaited.perform_async()
     server.drain()
 
