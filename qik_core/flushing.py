@@ -26,7 +26,7 @@ from qik_core.payload import MALFORMED, Payload, Unique, header
 from qik_core.rows import Asked
 from qik_core.settings import current
 from qik_core.store import Store
-from qik_core.store.flush import FlushStore, Home, Place, TurnLost, home_of
+from qik_core.store.flush import CHUNK, FlushStore, Home, Place, TurnLost, home_of
 from qik_core.store.records import Claim
 from qik_core.store.windows import ListReader, Window
 
@@ -112,7 +112,7 @@ class Judge(Protocol):
         """Say for each job whether it is to be removed. Called for 1 to 500, before any of them moves."""
 
     def ended(self, jobs: Sequence[Found], removed: Sequence[bool], /) -> None:
-        """Take note of which of those to be removed were: one that had moved meanwhile was not."""
+        """Take note of which of those to be removed were, some at a time: one that had moved meanwhile was not."""
 
 
 class Flushing:
@@ -210,11 +210,13 @@ class Flushing:
             jobs = _seen(home, window).jobs
             gone = self._chosen(judge, jobs)
             stayed = stayed or len(gone) < len(jobs)
-            claims = [Claim(job.raw, job.jid, job.digest) for job in gone]
-            removed = self._redis.drop(home, claims, window.at) if claims else []
-            judge.ended(gone, removed)
-            if isinstance(reader, ListReader):
-                reader.removed([job.raw for job, out in zip(gone, removed, strict=True) if out])
+            for start in range(0, len(gone), CHUNK):
+                some = gone[start : start + CHUNK]
+                claims = [Claim(job.raw, job.jid, job.digest) for job in some]
+                removed = self._redis.drop(home, claims, window.at)
+                judge.ended(some, removed)
+                if isinstance(reader, ListReader):
+                    reader.removed([job.raw for job, out in zip(some, removed, strict=True) if out])
         return stayed and home.place is not Place.DEAD
 
     def _chosen(self, judge: Judge, jobs: Sequence[Found]) -> list[Found]:

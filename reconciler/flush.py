@@ -96,7 +96,7 @@ def check(plan: Plan, by: By) -> None:
         told = "\n".join(f"  {name}: {n:,} ({plan.why.get(name, '')})" for name, n in kept.items())
         lose = " ".join(f"--lose {name}" for name in kept)
         raise WouldLose(
-            f"{sum(kept.values()):,} jobs would be lost, since nothing brings them back:\n{told}\n"
+            f"nothing brings back {sum(kept.values()):,} of these jobs, so they would be lost:\n{told}\n"
             f"Keep them with --export FILE, which `reconciler import FILE` puts back; or say that they may go: {lose}"
         )
 
@@ -182,15 +182,19 @@ class _Run:
 
     def ended(self, jobs: Sequence[Found], removed: Sequence[bool]) -> None:
         """Count what has gone; what had moved meanwhile is no business of the file."""
+        stayed = []
         for job, out in zip(jobs, removed, strict=True):
+            number = self._written.pop(job.raw, None)
             if out:
                 self._done.removed[job.name, self._fates[job.raw]] += 1
-                self._written.pop(job.raw, None)
-        self.close()
+            elif number is not None:
+                stayed.append(number)
+        if self._journal is not None:
+            self._journal.take_back(stayed)
         self._say("jobs removed", self._done.jobs)
 
     def close(self) -> None:
-        """Take out of the file what was not removed."""
+        """Take out of the file what was chosen and then never reached."""
         if self._journal is not None:
             self._journal.take_back(list(self._written.values()))
         self._written = {}

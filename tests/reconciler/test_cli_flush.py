@@ -164,7 +164,7 @@ def test_what_would_be_lost_is_refused_with_exit_code_3(here: Here) -> None:
     as_json = here.flush("--all", *WHY, "--yes", "--json")
 
     assert (result.exit_code, as_json.exit_code) == (3, 3)
-    assert "1 jobs would be lost, since nothing brings them back" in result.stderr
+    assert "nothing brings back 1 of these jobs, so they would be lost" in result.stderr
     assert "--lose Mail" in result.stderr
     assert "would be lost" in json.loads(as_json.stdout)["refused"]
     assert here.jobs() == 5

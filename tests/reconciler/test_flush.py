@@ -102,7 +102,8 @@ def test_jobs_that_nothing_brings_back_are_not_removed_unless_their_class_is_nam
     before = dumps(shop.raw)
 
     with pytest.raises(
-        WouldLose, match=r"4 jobs would be lost.*\n  Mail: 4 \(no reconciler tells it\)"
+        WouldLose,
+        match=r"nothing brings back 4 of these jobs.*\n  Mail: 4 \(no reconciler tells it\)",
     ) as e:
         shop.flush()
 
@@ -270,6 +271,24 @@ def test_dead_jobs_go_and_what_is_remembered_of_their_rows_stays(shop: Shop) -> 
     (state,) = Memory(shop.home).page("Work")
     assert state.failures == 1
     assert done.jobs == 1
+
+
+def test_held_jobs_of_both_lists_go_and_what_is_held_of_another_class_stays(shop: Shop) -> None:
+    shop.mail.perform_bulk([(str(n),) for n in range(1200)])
+    shop.push(1)
+    for n, raw in enumerate(shop.raws("queue:work")):
+        name = "Work" if b"Work" in raw else "Mail" if n % 3 else "Mail+"
+        shop.raw.rpush(f"qik:held:{name}", raw)
+        shop.raw.hincrby("qik:held", name.strip("+"), len(raw))
+    shop.raw.delete("queue:work", "qik:n:queue:work")
+    selection = Selection(classes=frozenset({"Mail"}), places=frozenset({Place.HELD}))
+
+    assert shop.plan(selection).lines["Mail", "work"].places == {Place.HELD: 1200}
+    assert shop.flush(selection, lose=["Mail"]).jobs == 1200
+
+    assert not shop.raw.exists("qik:held:Mail", "qik:held:Mail+")
+    assert set(shop.raw.hkeys("qik:held")) == {b"Work"}
+    assert len(shop.locks()) == 1
 
 
 def test_a_tenant_is_whose_row_is_pending_and_nobody_else_is_touched(shop: Shop) -> None:
