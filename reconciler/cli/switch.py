@@ -197,16 +197,19 @@ def _done_lines(action: str, meant: _Meant, done: Done) -> Iterator[str]:
         yield "  not in SQL yet: it stands in Redis alone, until a process of `reconciler run` can write it down"
     if done.version is None:
         yield "  not in Redis yet: processes learn of it when `reconciler run` can publish it"
-    yield from _fate(action, meant)
+    yield from _fate(action, meant, done)
 
 
-def _fate(action: str, meant: _Meant) -> Iterator[str]:
+def _fate(action: str, meant: _Meant, done: Done) -> Iterator[str]:
     """Say whether everything that is stopped comes back."""
     if action != "disabled":
         return
     if meant.target.kind is Kind.RECONCILER:
         yield "  its rows stay in SQL, counted, and are told when it is enabled; pushes of the application go on"
+    of_tenants = any(each.field is Field.TENANT for rule in done.now for each in rule.where)
     for name in meant.classes():
+        if of_tenants and name not in meant.names.tenants:
+            yield f"  {name} does not say whose a job is (tenant=…): passes alone know, pushes and what is queued go on"
         by = meant.names.told.get(name)
         if by:
             yield f"  {name} is told by {', '.join(sorted(by))}: what is dropped is told again when it is enabled"

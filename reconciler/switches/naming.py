@@ -70,6 +70,8 @@ class Names:
     """Job class → the reconcilers that tell it."""
     queues: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Queue → the job classes that are pushed to it."""
+    tenants: frozenset[str] = frozenset()
+    """Job classes that say which argument is their tenant."""
     complete: bool = True
     """They are all there are; otherwise only those that SQL and Redis have seen at work."""
 
@@ -104,6 +106,7 @@ def of_application() -> Names:
         {alias: each.name for each in jobs for alias in (each.name, *each.aliases)},
         {name: frozenset(names) for name, names in told.items()},
         {queue: frozenset(names) for queue, names in queues.items()},
+        frozenset(each.name for each in jobs if each.tenant is not None),
     )
 
 

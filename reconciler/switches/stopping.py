@@ -20,6 +20,8 @@ from qik_core.switches import (
 from reconciler.definition import Definition
 from reconciler.rows import Args, Batch
 
+_IN_ARGUMENTS: Final = {Field.TENANT, Field.KEY}
+
 
 class Stops:
     """The switches of one process, as its passes ask them: from memory. `now` gives epoch seconds. Thread-safe."""
@@ -69,12 +71,10 @@ def stop_of(
     """Say whether, and why, one row is not told under these switches; `args` and `tenant` are None where not known."""
     name, queue = definition.facts.name, _queue(definition)
     rules = snapshot.about(name, queue, definition.name)
-    wants_key = any(each.field is Field.KEY for _, rule in rules for each in rule.where)
-    context = Context(
-        tenant=None if tenant is None else str(tenant),
-        key=_key(definition, args) if wants_key and args is not None else None,
-        reconciler=definition.name,
-    )
+    asked = {each.field for _, rule in rules for each in rule.where}
+    of_args, key = _of_args(definition, args) if asked & _IN_ARGUMENTS else (None, None)
+    whose = of_args if tenant is None else str(tenant)
+    context = Context(tenant=whose, key=key, reconciler=definition.name)
     return _doubt(snapshot, definition) or snapshot.stop(name, queue, digest, context, now=now)
 
 
@@ -136,7 +136,11 @@ def _queue(definition: Definition) -> str:
     return definition.queue or definition.facts.queue
 
 
-def _key(definition: Definition, args: Args) -> str:
-    """Return the key of a row's job as conditions name it."""
-    arguments = definition.job.definition.arguments
-    return key_text(json.loads(arguments.keys(arguments.dump_rows([args]))[0]))
+def _of_args(definition: Definition, args: Args | None) -> tuple[str | None, str | None]:
+    """Return the tenant and the key of a row's job as conditions name them: by its arguments, as a push knows it."""
+    if args is None:
+        return None, None
+    job = definition.job.definition
+    (written,) = job.arguments.dump_rows([args])
+    key = key_text(json.loads(job.arguments.keys([written])[0]))
+    return None if job.tenant is None else key_text([written[job.tenant]]), key

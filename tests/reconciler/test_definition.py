@@ -70,6 +70,7 @@ def define(pending: Any, **options: Any) -> Any:
         ({"database": object()}, "option", "database='billing'"),
         ({"freshness": "reporting"}, "option", "Freshness(...)"),
         ({"shadow": 1}, "option", "True or False"),
+        ({"on_unknown": "maybe"}, "option", "Use 'run' or 'stop'"),
         ({"every": 7200, "jitter": 3600}, "jitter-below-unique-for", "longer unique_for"),
         ({"min_age": 5}, "min-age-needs-age", "age="),
         ({"batch_size": 0}, "option", "1 to 1,000"),

@@ -86,6 +86,7 @@ class TypedReminders(
     edges=True,
     guard=Guard.claim(Reminder.taken_until, ttl=timedelta(minutes=15)),
     shadow=True,
+    on_unknown="stop",
 ):
     pending = derive(
         TypedRemind,

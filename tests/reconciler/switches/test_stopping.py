@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from qik_core import client, settings
+from qik_core import Job, client, settings
 from qik_core.passes import Passes
 from qik_core.providers import SwitchSettings
 from qik_core.settings import Settings
 from qik_core.switches import Condition, Field, Operator, Rule, Snapshot
+from reconciler import Reconciler, derive
 from reconciler.definition import Definition
 from reconciler.passes import Pass, Tools
 from reconciler.report import Outcome, Report
@@ -133,6 +134,23 @@ def test_rows_of_one_tenant_or_key_are_kept_back_alone(
 
     switch(disable_work=Rule(source="sql", where=(Condition(Field.KEY, Operator.IN, ("205",)),)))
     assert run(definition, tools).codes == {"told": 10, "enqueued": 9, "refused": 1}
+
+
+def test_the_tenant_of_a_row_may_be_an_argument_of_its_job(
+    home: Engine, tools: Tools, switch: Callable[..., None]
+) -> None:
+    for rank in (1, 2):
+        fill(home, range(rank * 100, rank * 100 + 10), rank=rank)
+
+    class Charge(Job, unique_for=3600, unique_args=["item_id"], tenant="rank"):
+        def perform(self, item_id: int, rank: int) -> None: ...
+
+    class Charges(Reconciler, every=60):
+        pending = derive(Charge, select(Item.id, Item.rank).where(Item.state == "pending"))
+
+    switch(disable_charge=Rule(source="sql", where=(Condition(Field.TENANT, Operator.IN, ("2",)),)))
+
+    assert run(Charges.definition, tools).codes == {"enqueued": 10, "refused": 10}
 
 
 def test_a_rule_whose_time_is_over_keeps_nothing_back(
