@@ -20,6 +20,7 @@ from reconciler.bookmarks import Bookmark
 from reconciler.choice import Choice
 from reconciler.definition import Definition
 from reconciler.errors import ReconcilerError, SqlUnavailable
+from reconciler.fair import ranked
 from reconciler.freshness import reader
 from reconciler.gauges import moment
 from reconciler.occurrences import OccurrenceSource, source_of
@@ -138,9 +139,12 @@ class Part:
         source = source_of(self.definition, engine, now, told=self.tools.seam.told)
         if isinstance(source, OccurrenceSource):
             return len(source.read(None, 10**9))
-        rows = eligible(self.definition, now, engine.dialect.name).subquery()
+        rows, fair = eligible(self.definition, now, engine.dialect.name), self.definition.fair
+        if fair is not None:
+            rows, _ = ranked(self.definition.shape, rows, fair.per_tenant, None)
+        counted = select(func.count()).select_from(rows.subquery())
         with reading(engine, min(COUNTING, self.definition.statement_timeout)) as connection:
-            return int(connection.execute(select(func.count()).select_from(rows)).scalar_one())
+            return int(connection.execute(counted).scalar_one())
 
     def load(self) -> bool:
         """Have a page at hand; False when there are no more rows. Raises SqlUnavailable, StatementTimeout."""
@@ -169,7 +173,7 @@ class Part:
         )
         if at is None:
             return float("inf")
-        found = [moment(row[at]) for row in rows[:1] + rows[-1:]]
+        found = [moment(row[at]) for row in ([rows[0], rows[-1]] if rows else [])]
         return min((each for each in found if each is not None), default=float("inf"))
 
     def close(self) -> None:

@@ -355,3 +355,4 @@ def test_slots_of_a_schedule_and_shares_of_tenants_are_rebuilt_as_passes_tell_th
     assert done.state is State.COMPLETED
     assert raw.llen("queue:reports") in (5, 6)
     assert raw.llen("queue:work") == 6
+    assert [each.total for each in done.parts] == [raw.llen("queue:reports"), 6]
