@@ -163,18 +163,13 @@ class Part:
     def urgency(self) -> float:
         """When the first rows of the page were due, or became pending, in epoch seconds; infinite where nobody says."""
         shape = self.definition.shape
-        rows = () if self._page is None else self._page.rows
-        at = (
-            0
-            if shape.slots is not None
-            else shape.age_at
-            if shape.run_at is None
-            else shape.run_at_at
-        )
-        if at is None:
+        at = shape.age_at if shape.run_at is None else shape.run_at_at
+        if shape.slots is not None:
+            at = 0
+        if at is None or self._page is None:
             return float("inf")
-        found = [moment(row[at]) for row in ([rows[0], rows[-1]] if rows else [])]
-        return min((each for each in found if each is not None), default=float("inf"))
+        ends = self._page.rows[0], self._page.rows[-1]
+        return min(moment(row[at]) or 0.0 for row in ends)  # no moment at all counts as old
 
     def close(self) -> None:
         """Read no further."""
