@@ -9,6 +9,7 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -41,6 +42,8 @@ _FULL: Final = 3.0
 _BEYOND: Final = 3
 """Heartbeats that a worker stays frozen beyond its lease."""
 _WAITING: Final = (Place.QUEUED, Place.SCHEDULED)
+_AWAY: Final = (*_WAITING, Place.RETRYING, Place.HELD)
+"""Where jobs are that a flush removes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +121,38 @@ def strike(kind: Kind, stage: Stage) -> Struck:
     return _STRIKES[kind](stage)
 
 
-def _damage(stage: Stage, do: Callable[[], object], note: str = "") -> Struck:
-    """Do something to Redis; what had a job before and is pending without one then, it has hit."""
+def _told(seen: Sight) -> AbstractSet[str]:
+    """Return the rows that have a job and its lock."""
+    return seen.told
+
+
+def _waiting(seen: Sight) -> AbstractSet[str]:
+    """Return those whose job waits."""
+    return seen.told & _keys(seen.census.at(*_AWAY))
+
+
+def _queued_only(seen: Sight) -> AbstractSet[str]:
+    """Return those whose job is on a queue."""
+    return seen.told & _keys(seen.census.at(Place.QUEUED))
+
+
+def _keys(found: AbstractSet[bytes]) -> set[str]:
+    return {key.decode() for key in found}
+
+
+def _damage(
+    stage: Stage, do: Callable[[], object], hits: Callable[[Sight], AbstractSet[str]] = _told
+) -> Struck:
+    """Do something to Redis. It has hit what `hits` says of the moment before, as far as that is pending still.
+
+    What passes have told again by the next look counts: it has healed fast.
+    """
     before, running = stage.eyes.look(), len(stage.running())
     at = stage.eyes.now()
     do()
-    after = stage.eyes.look()
-    hit = (before.told - after.told) & after.pending.keys()
-    return Struck(at, stage.eyes.now(), frozenset(hit), running, note=note)
+    over = stage.eyes.now()
+    hit = hits(before) & stage.eyes.look().pending.keys()
+    return Struck(at, over, frozenset(hit), running)
 
 
 # --- Redis loses its data --------------------------------------------------------------------------
@@ -143,11 +170,11 @@ def _flush(stage: Stage) -> Struck:
         done.append(flush(plan, means, By(who=who, reason="reconciler drill")))
 
     try:
-        struck = _damage(stage, do)
+        struck = _damage(stage, do, _waiting)
     except WouldLose as error:
         raise NoMoment(str(error)) from None
     note = f"{done[0].jobs} jobs removed in {done[0].seconds:.1f} s"
-    return replace(struck, note=note)
+    return replace(struck, over=struck.at, note=note)  # rows are told again while it still goes on
 
 
 def _queued(stage: Stage) -> Struck:
@@ -207,7 +234,7 @@ def _pages(stage: Stage) -> Struck:
 
 def _lists(stage: Stage) -> Struck:
     _fill_queues(stage)
-    return _damage(stage, stage.scratch.drop_lists)
+    return _damage(stage, stage.scratch.drop_lists, _queued_only)
 
 
 def _locks(stage: Stage) -> Struck:
@@ -220,6 +247,7 @@ def _rollback(stage: Stage) -> Struck:
     _fill_queues(stage)
     before = stage.eyes.look()
     snapshot = stage.scratch.snapshot()
+    kept = _keys(stage.scratch.census().alive)
 
     def moved(seen: Sight) -> bool:
         return len(before.pending.keys() - seen.pending.keys()) >= _ENOUGH
@@ -227,9 +255,8 @@ def _rollback(stage: Stage) -> Struck:
     stage.until(moved, f"{_ENOUGH} rows to be done after the snapshot")
     stage.load.burst(Shape.PLAIN, _FEW)
     age = stage.eyes.now() - before.at
-    return _damage(
-        stage, lambda: stage.scratch.restore(snapshot), f"the snapshot was {age:.1f} s old"
-    )
+    struck = _damage(stage, lambda: stage.scratch.restore(snapshot), lambda seen: seen.told - kept)
+    return replace(struck, note=f"the snapshot was {age:.1f} s old")
 
 
 def _full(stage: Stage) -> Struck:
