@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,33 +9,15 @@ from typing import Any
 
 import pytest
 import redis
-from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
-from qik_core import application, client, settings
 from qik_core.errors import StoreUnavailable
 from qik_core.flushing import Flushing
-from qik_core.settings import Settings
 from reconciler.audit import read
-from reconciler.cli import main
 from tests.reconciler.flushes import RUBY, dumps
-from tests.reconciler.shop import fill
+from tests.reconciler.typing_here import Here, typing_in
+from tests.waiting import eventually
 
-APP = """
-from sqlalchemy import select
-from qik_core import Job
-from reconciler import Reconciler, derive
-from tests.reconciler.shop import Item
-
-class Work(Job, queue="work", unique_for=3600):
-    def perform(self, item_id: int) -> None: ...
-
-class Mail(Job, queue="mails"):
-    def perform(self, to: str) -> None: ...
-
-class Items(Reconciler, every=60):
-    pending = derive(Work, select(Item.id).where(Item.state == "pending"))
-"""
 WHY = ("--reason", "a test")
 
 
@@ -44,49 +27,15 @@ def database_url(sqlite_url: str) -> str:
     return sqlite_url
 
 
-class Here:
-    """Runs `reconciler` in this process, beside an application and its jobs."""
-
-    def __init__(self, raw: Any, home: Engine, app: Any, folder: Path) -> None:
-        self.raw: Any = raw
-        self.home = home
-        self.app = app
-        self.folder = folder
-
-    def __call__(self, *words: str, typed: str | None = None) -> Result:
-        return CliRunner().invoke(main, list(words), input=typed)
-
-    def flush(self, *words: str, typed: str | None = None) -> Result:
-        return self("flush", *words, typed=typed)
-
-    def jobs(self) -> int:
-        return int(self.raw.llen("queue:work") + self.raw.llen("queue:mails"))
-
-
 @pytest.fixture
 def here(
     tmp_path: Path, home: Engine, raw: redis.Redis, redis_url: str, database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Here]:  # fmt: skip
-    (tmp_path / "flush_app.py").write_text(APP)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    for name, value in (
-        ("QIK_APP", "flush_app"),
-        ("REDIS_URL", redis_url),
-        ("DATABASE_URL", database_url),
-    ):
+    for name, value in (("REDIS_URL", redis_url), ("DATABASE_URL", database_url)):
         monkeypatch.setenv(name, value)
-    settings.use(Settings(redis=redis_url))
-    application.load("flush_app")
-    app: Any = sys.modules["flush_app"]
-    fill(home, [1, 2, 3])
-    for n in (1, 2, 3, 99):
-        app.Work.perform_async(n)
-    yield Here(raw, home, app, tmp_path)
-    sys.modules.pop("flush_app", None)
-    client.current().store.close()
-    settings.use(None)
+    with typing_in(tmp_path, home, raw, redis_url, monkeypatch) as made:
+        yield made
 
 
 # --- dry runs ------------------------------------------------------------------------------------
@@ -322,77 +271,25 @@ def test_a_flush_that_is_cut_short_says_how_to_go_on(
     assert here.jobs() == 4
 
 
-# --- files ---------------------------------------------------------------------------------------
-
-
-def test_jobs_are_kept_in_a_file_and_put_back(here: Here) -> None:
-    for each in "abc":
-        here.app.Mail.perform_async(each)
-
-    flushed = here.flush("--all", *WHY, "--yes", "--export", "kept.jsonl")
-    first = here("import", "kept.jsonl", *WHY)
-    second = here("import", "kept.jsonl", "--json")
-
-    assert flushed.exit_code == first.exit_code == second.exit_code == 0
-    assert (
-        "3 jobs are in kept.jsonl: `reconciler import kept.jsonl` puts them back" in flushed.output
+def test_a_flush_that_sigkill_has_ended_goes_on_when_it_is_typed_again(here: Here) -> None:
+    here.app.Mail.perform_bulk([(str(n),) for n in range(6_000)])
+    words = ["flush", "--all", *WHY, "--yes", "--export", "kept"]
+    first = subprocess.Popen(
+        [sys.executable, "-m", "reconciler.cli", *words],
+        cwd=here.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    assert first.output.splitlines()[-1] == "3 of 3 jobs are back (3 Mail)"
-    assert json.loads(second.stdout) == {
-        "jobs": 3, "put_back": 0, "there": 3, "blocked": {}, "classes": {},
-    }  # fmt: skip
-    assert here.jobs() == 3
+    eventually(lambda: here.raw.exists("qik:aside"), 60)
+    first.kill()
+    first.wait()
+    assert here.raw.exists("qik:aside")
+    assert not (here.folder / "kept").exists()
 
+    again = here(*words)
+    back = here("import", "kept")
 
-def test_a_file_that_is_there_is_refused_before_anything_is_done(here: Here) -> None:
-    (here.folder / "kept").write_text("mine")
-
-    flushed = here.flush("--all", *WHY, "--yes", "--export", "kept")
-    exported = here("export", "kept", "--all")
-
-    assert (flushed.exit_code, exported.exit_code) == (3, 3)
-    assert (here.folder / "kept").read_text() == "mine"
-    assert here.jobs() == 4
-
-
-def test_an_export_leaves_jobs_where_they_are(here: Here) -> None:
-    result = here("export", "kept", "--class", "Work")
-    as_json = here("export", "other", "--queue", "mails", "--json")
-
-    assert (result.exit_code, as_json.exit_code) == (0, 0), result.output
-    assert result.output.splitlines()[-1] == "4 jobs are in kept (4 Work); they are in Redis still"
-    assert json.loads(as_json.stdout) == {"file": "other", "jobs": 0, "classes": {}}
-    assert here.jobs() == 4
-
-
-def test_an_export_works_without_sql_and_says_that_it_is_not_in_the_audit(here: Here) -> None:
-    result = here("export", "kept", "--all", "--database-url", f"sqlite:///{here.folder}/empty.db")
-
-    assert result.exit_code == 0
-    assert "not in the audit" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("", "line 1"), ('{"a":1}\n', "no header"), (None, "cannot be read")],
-    ids=["empty", "foreign", "missing"],
-)
-def test_a_file_that_is_no_export_is_refused(here: Here, text: str | None, said: str) -> None:
-    if text is not None:
-        (here.folder / "kept").write_text(text)
-
-    result = here("import", "kept")
-
-    assert result.exit_code == 2
-    assert said in result.stderr
-
-
-def test_a_job_whose_key_is_taken_by_now_is_said(here: Here) -> None:
-    here("export", "kept", "--all")
-    here.flush("--all", *WHY, "--yes")
-    jid = here.app.Work.perform_async(1).jid
-
-    result = here("import", "kept")
-
-    assert "3 of 4 jobs are back (3 Work)" in result.output
-    assert f"job {jid} does its work" in result.output
+    assert again.exit_code == 0, again.output
+    assert not here.raw.exists("qik:aside", "qik:flusher")
+    assert "6,000 of 6,000 jobs are back" in back.output
+    assert here.raw.llen("queue:mails") == 6_000
