@@ -38,14 +38,14 @@ def watch(settings: Settings, *, as_json: bool) -> NoReturn:
     watching, seam = Watching(base.engines(settings).home()), base.seam()
     with _shown(as_json=as_json) as show:
         while not asked.is_set():
-            began = monotonic()
             redis: Asked[Any] = Asked(seam.look)
             epoch = redis.answer(StoreUnavailable, "Redis")
             loss = None if epoch is None else epoch.loss
+            began = monotonic()
             sql: Asked[View] = Asked(lambda loss=loss: watching.look(loss))  # type: ignore[misc]
             view = sql.answer(SqlUnavailable, "SQL")
             show(view, [str(each) for each in (sql.error, redis.error) if each])
-            took = monotonic() - began
+            took = 0.0 if view is None else monotonic() - began
             asked.wait(max(EVERY - took, _SHARE * took))
     base.leave(0)
 
