@@ -20,7 +20,7 @@ from reconciler.switches import listing
 from reconciler.switches.listing import Listed
 from reconciler.switches.rules import told
 from reconciler.switches.table import Health, Shelf, Table
-from reconciler.words import moment, span
+from reconciler.words import span
 
 
 @click.command()
@@ -90,8 +90,8 @@ def _show_listed(
 def _how(health: Health, now: float) -> str:
     if not health.problem:
         return "answers"
-    known = f"known as of {moment(health.at)}, {span(max(0.0, now - health.at))} ago"
-    return f"{known if health.known else 'never known'}: {health.problem}"
+    said = "" if health.known else "never known, "
+    return f"{said}for {span(max(0.0, now - health.at))}: {health.problem}"
 
 
 def _listed_json(

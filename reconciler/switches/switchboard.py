@@ -269,5 +269,5 @@ def _without(rules: Rules, adopted: Rules) -> dict[str, tuple[Rule, ...]]:
 def _health(provider: Provider, rules: Rules | None, shelf: Shelf) -> Health:
     problem, noted = provider.health(), shelf.health.get(provider.name)
     known = rules is not None or (noted is not None and noted.known)
-    since = noted.at if problem and noted is not None else shelf.now
+    since = noted.at if problem and noted is not None and noted.problem else shelf.now
     return Health(problem, since, known)

@@ -50,8 +50,9 @@ class Health:
     """How a provider is, as the process that publishes knew at a moment."""
 
     problem: str
-    """Why its knowledge may be old; empty while it is well."""
+    """Why its knowledge may be old, or what is not followed to the letter; empty while all is well."""
     at: float
+    """When that began; while all is well, when that was noted last."""
     known: bool = True
     """It has ever given a good answer."""
 
