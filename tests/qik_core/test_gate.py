@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -180,6 +182,32 @@ def test_a_push_looks_at_the_switches_once_a_second_and_survives_their_absence(
         time_is_up = time.monotonic() + 1.1
         eventually(lambda: time.monotonic() > time_is_up, every=0.1)
         assert isinstance(client.push("Charge", [3]), Refused)
+
+
+def test_a_process_that_was_forked_sees_switches_that_are_turned_later(rig: Rig) -> None:
+    code = f"""
+import os, time
+from qik_core import configure, push
+from qik_core.passes import Passes
+from qik_core.switches import Rule, Snapshot
+
+configure(redis={rig.url!r})
+passes = Passes()
+passes.publish(Snapshot(1, {{}}))
+assert push("Charge", [1])
+if os.fork() == 0:
+    passes.publish(Snapshot(2, {{"disable_charge": (Rule(),)}}, reconciled=frozenset(["Charge"])))
+    deadline = time.monotonic() + 20
+    while push("Charge", [2]).told and passes.switches().rules and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os._exit(push("Charge", [3]).told)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+    )
+
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_what_nobody_has_ever_known_stops_only_classes_that_say_so(rig: Rig) -> None:
