@@ -51,6 +51,7 @@ class Scribe:
         self._losses = Losses(home, seam, holder)
         self._waiting: deque[Callable[[], object]] = deque(maxlen=_MOST)
         self._count_at = float("-inf")
+        self._terms: dict[str, int] = {}
         self.thread = Periodic("scribe", _EVERY, self.once)
 
     def begin(self, ours: str) -> None:
@@ -60,9 +61,11 @@ class Scribe:
         self._later(self._missed)
 
     def took(self, terms: Mapping[str, int]) -> None:
-        """Note leases that were taken: unit → term."""
-        if terms:
-            self._later(lambda: self._taken(terms))
+        """Note leases that were taken: unit → term; not those that were only late to be renewed."""
+        new = {unit: term for unit, term in terms.items() if self._terms.get(unit) != term}
+        self._terms.update(new)
+        if new:
+            self._later(lambda: self._taken(new))
 
     def lost(self, noticed: Noticed) -> None:
         """Tell of a loss."""

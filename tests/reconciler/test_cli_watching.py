@@ -29,7 +29,7 @@ def lines(process: subprocess.Popen[str]) -> Any:
     return iter(process.stdout.readline, "")
 
 
-@pytest.mark.parametrize("how", ["text", "json"])
+@pytest.mark.parametrize("how", ["text", pytest.param("json", marks=pytest.mark.slow)])
 def test_each_second_it_says_how_many_rows_are_untold_until_ctrl_c(
     home: Engine, tools: Tools, raw: Any, redis_url: str, database_url: str, how: str
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_release_is_noted_by_the_first_process_that_runs_it(
 def test_leases_that_were_taken_together_are_one_entry(home: Engine, seam: Passes) -> None:
     scribe = Scribe(home, seam, "me")
     scribe.took({"Items": 3, "Mails": 1})
+    scribe.took({"Items": 3})  # its renewal came late
     scribe.took({"Items": 4})
     scribe.took({})
     scribe.once()
