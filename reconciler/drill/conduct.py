@@ -105,7 +105,7 @@ def _run(
     runs = Runs(order.folder, began)
     course.stage = Stage(scratch, rows, runs, load, workers, course, around.heartbeat, around.lease)
     with processes.running([*workers, *passes, pushing]):
-        course.wait(lambda _: bool(runs.all()))
+        course.wait(lambda _: len(runs) > 0)
         course.run(order.kinds, order.seconds)
         _stop([pushing])
         last = course.drain(partial(_is_done, scratch, own=order.app == OWN))

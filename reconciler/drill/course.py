@@ -182,7 +182,7 @@ class Course:
     def _take(self, seen: Sight) -> None:
         """Draw what is seen, and look whether faults have healed."""
         self.names |= seen.pending
-        self._met |= seen.pending.keys() | self.stage.runs.ended_well()
+        self._met |= seen.pending.keys() | self.stage.runs.ended_well
         sample = Sample(
             seen.at,
             len(seen.pending),
@@ -204,7 +204,7 @@ class Course:
         self._show.show(sample, said)
 
     def _stuck(self, seen: Sight) -> bool:
-        moved = (len(seen.pending), seen.census.count(), len(self._met), len(self.stage.runs.all()))
+        moved = (len(seen.pending), seen.census.count(), len(self._met), len(self.stage.runs))
         if moved != self._moved[0]:
             self._moved = (moved, seen.at)
         return seen.at - self._moved[1] > STUCK

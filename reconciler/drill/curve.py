@@ -20,6 +20,8 @@ _GAP: Final = 30
 _AXIS: Final = 34
 HEIGHT: Final = _MARKS + 2 * _PANEL + _GAP + _AXIS
 _BUBBLE: Final = 9
+_POINTS: Final = 800
+"""Points of a line, at most."""
 _LINES: Final = 5
 """Lines of a scale, at most."""
 _TIMES: Final = 15
@@ -40,6 +42,7 @@ class _Panel:
 def curve(samples: Sequence[Sample], faults: Sequence[Fault], seconds: float) -> str:
     """Return an SVG element; faults carry the numbers 1, 2, … in their order."""
     seconds = max(seconds, 1.0)
+    samples = _thin(samples)
     waiting = max((max(each.pending, each.queued) for each in samples), default=0)
     done = max((each.done for each in samples), default=0)
     upper = _Panel(_MARKS, _round(waiting))
@@ -61,6 +64,15 @@ def curve(samples: Sequence[Sample], faults: Sequence[Fault], seconds: float) ->
         + "".join(parts)
         + "</svg>"
     )
+
+
+def _thin(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Return as many as can be told apart, the highest and the last among them."""
+    size = ceil(len(samples) / _POINTS)
+    if size <= 1:
+        return samples
+    parts = (samples[at : at + size] for at in range(0, len(samples), size))
+    return [*(max(part, key=lambda each: each.pending) for part in parts), samples[-1]]
 
 
 def _x(at: float, seconds: float) -> float:

@@ -19,6 +19,8 @@ class Runs:
         self._began = began
         self._read: dict[Path, int] = {}
         self._runs: dict[str, Run] = {}
+        self.ended_well: set[str] = set()
+        """The keys of which a run has ended well."""
         self.parents: dict[int, int] = {}
         """Of each process that runs jobs: which process started it."""
 
@@ -51,9 +53,8 @@ class Runs:
                 found[run.key] = min(run.started, found.get(run.key, run.started))
         return found
 
-    def ended_well(self) -> set[str]:
-        """Return the keys of which a run has ended well."""
-        return {run.key for run in self._runs.values() if run.outcome == "ok" and run.key}
+    def __len__(self) -> int:
+        return len(self._runs)
 
     def _take(self, pid: int, line: list[Any]) -> None:
         event, number, *rest = line
@@ -63,7 +64,10 @@ class Runs:
             key, jid, at = rest
             self._runs[number] = Run(key, jid, pid, at - self._began)
         else:
-            outcome, at = rest
-            self._runs[number] = replace(
-                self._runs[number], ended=at - self._began, outcome=outcome
-            )
+            self._end(number, *rest)
+
+    def _end(self, number: str, outcome: str, at: float) -> None:
+        run = replace(self._runs[number], ended=at - self._began, outcome=outcome)
+        self._runs[number] = run
+        if outcome == "ok" and run.key:
+            self.ended_well.add(run.key)

@@ -161,6 +161,19 @@ def test_more_rows_that_are_done_stand_higher_and_later_samples_further_right() 
     assert [y for _, y in places] == sorted(y for _, y in places)  # y grows downwards
 
 
+def test_a_long_drill_is_drawn_with_as_many_points_as_can_be_told_apart() -> None:
+    samples = [Sample(at / 10, 7, 0, 0, at) for at in range(36_000)]
+    samples[20_001] = Sample(2000.1, 900, 0, 0, 20_001)
+
+    image = image_of(curve(samples, [], 3600.0))
+
+    (line,) = [each for each in image.iter(f"{SVG}polyline") if each.get("class") == "pending"]
+    points = [tuple(map(float, point.split(","))) for point in line.get("points", "").split()]
+    assert 400 < len(points) < 1000
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+    assert sum(y < points[0][1] - 100 for _, y in points) == 1  # the one high point is there
+
+
 def test_a_drill_that_saw_nothing_has_an_empty_curve() -> None:
     image = image_of(curve([], [], 0.0))
 

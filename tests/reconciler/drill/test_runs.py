@@ -35,7 +35,7 @@ def test_a_run_is_noted_when_it_begins_and_when_it_ends(tmp_path: Path) -> None:
     assert run.ended is not None
     assert run.started <= run.ended
     assert runs.parents == {os.getpid(): os.getppid()}
-    assert runs.ended_well() == {UNIQUE}
+    assert runs.ended_well == {UNIQUE}
 
 
 def test_a_run_that_raises_is_noted_with_what_it_raised_and_raises_on(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_run_that_raises_is_noted_with_what_it_raised_and_raises_on(tmp_path: 
     runs.look()
 
     assert [run.outcome for run in runs.all()] == ["KeyError"]
-    assert runs.ended_well() == set()
+    assert runs.ended_well == set()
 
 
 def test_a_line_that_is_half_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
