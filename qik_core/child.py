@@ -53,7 +53,6 @@ def main() -> None:
     except BaseException:
         log.exception("the process ends")
         code = 1
-    sys.stderr.flush()
     os._exit(code)
 
 
@@ -176,7 +175,6 @@ class Child:
 
 def _end() -> None:
     log.critical("this process ends itself: a run in it can be ended in no other way")
-    sys.stderr.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -10,7 +10,9 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "how", ["os.close(2)", "sys.stderr.close()"], ids=["the file", "what Python has of it"]
+    "how",
+    ["os.close(2)", "sys.stderr.close()", "sys.stderr = None"],
+    ids=["the file", "what Python has of it", "all of it"],
 )
 def test_a_process_that_must_end_ends_though_nothing_can_be_said_any_more(
     how: str, tmp_path: Path
