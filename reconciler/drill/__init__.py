@@ -6,9 +6,11 @@
 |---|---|
 | `kinds.py`, `evidence.py` | the faults and their names; what was seen, as values |
 | `places.py`, `processes.py` | a Redis and a database that may be broken; real commands that end with the drill |
-| `service.py`, `harness.py`, `pusher.py`, `load.py` | the application that is drilled, its processes, its rows |
+| `service.py`, `own.py`, `load.py` | the application that is drilled when none is named; rows, its own and yours |
+| `harness.py`, `pusher.py` | what its processes import, which notes each run; the one that pushes edges |
 | `rows.py`, `runs.py` | which rows are pending; which jobs ran when |
-| `strikes.py`, `course.py` | the faults done; the drill from its first row to its last |
+| `strikes.py`, `course.py` | the faults done, one function each; one after the other, with all that is seen meanwhile |
+| `conduct.py` | all of it put together: read `conduct` first |
 | `verdict.py`, `curve.py`, `page.py`, `report.py` | what was promised against what was seen; as a page for people, as JSON |
 """
 
