@@ -130,14 +130,7 @@ def test_a_rebuild_that_was_stopped_goes_on_where_it_stood(
 ) -> None:
     fill(home, range(1, 101))
     definition = items(PENDING, batch_size=10)
-    seen: list[Progress] = []
-    stopped = rebuild(
-        [definition],
-        tools,
-        Order(rate=200.0),
-        stop=lambda: bool(seen) and seen[-1].scanned >= 30,
-        tell=seen.append,
-    )
+    stopped = rebuild([definition], tools, FAST, stop=lambda: raw.llen("queue:work") >= 30)
     assert stopped.state is State.STOPPED
     told = raw.llen("queue:work")
     assert 30 <= told < 100
@@ -155,14 +148,7 @@ def test_after_a_loss_of_redis_nothing_is_gone_onwith_seam(
 ) -> None:
     fill(home, range(1, 51))
     definition = items(PENDING, batch_size=10)
-    seen: list[Progress] = []
-    rebuild(
-        [definition],
-        tools,
-        Order(rate=200.0),
-        stop=lambda: bool(seen) and seen[-1].scanned >= 20,
-        tell=seen.append,
-    )
+    rebuild([definition], tools, FAST, stop=lambda: raw.llen("queue:work") >= 20)
     raw.flushall()
 
     done = rebuild([definition], tools, FAST)

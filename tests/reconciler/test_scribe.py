@@ -105,11 +105,11 @@ def test_a_process_of_reconcilers_tells_of_a_loss_and_heals_it(
     definition = items(select(Item.id).where(Item.state == "pending"), every=3600)
     running = Running([definition], engines, seam, 30.0)
     try:
-        eventually(lambda: raw.llen("queue:work") == 10)
-        eventually(lambda: raw.exists("qik:witness"))
+        eventually(lambda: raw.llen("queue:work") == 10, 30.0)
+        eventually(lambda: raw.exists("qik:witness"), 30.0)
         raw.flushall()
-        eventually(lambda: raw.llen("queue:work") == 10)
-        eventually(lambda: heard)
+        eventually(lambda: raw.llen("queue:work") == 10, 30.0)
+        eventually(lambda: heard, 30.0)
     finally:
         running.stop()
         lost.clear()
@@ -125,20 +125,20 @@ def test_an_old_copy_has_every_pass_run_at_once(
     definition = items(select(Item.id).where(Item.state == "pending"), every=3600)
     running = Running([definition], engines, seam, 30.0)
     try:
-        eventually(lambda: raw.exists("qik:witness") and running.reports)
+        eventually(lambda: raw.exists("qik:witness") and running.reports, 30.0)
         old = {key: raw.dump(key) for key in raw.scan_iter()}
         fill(home, range(1, 11))
         running.manager._wake_all()
-        eventually(lambda: raw.llen("queue:work") == 10)
+        eventually(lambda: raw.llen("queue:work") == 10, 30.0)
         before = raw.hgetall("qik:witness")
-        eventually(lambda: raw.hgetall("qik:witness") != before)  # it has been answered since
+        eventually(lambda: raw.hgetall("qik:witness") != before, 30.0)  # it has been answered since
         with raw.pipeline(transaction=True) as restore:
             restore.flushall()
             for key, value in old.items():
                 restore.restore(key, 0, value)
             restore.execute()
 
-        eventually(lambda: raw.llen("queue:work") == 10)
-        eventually(lambda: [e.subject for e in audit.read(home, 0.0)][-1] == "went_back")
+        eventually(lambda: raw.llen("queue:work") == 10, 30.0)
+        eventually(lambda: [e.subject for e in audit.read(home, 0.0)][-1] == "went_back", 30.0)
     finally:
         running.stop()
