@@ -12,11 +12,13 @@ from typing import Final
 from qik_core.errors import MalformedPayload, StoreError, StoreUnavailable
 from qik_core.gate import Gate
 from qik_core.payload import Payload
+from qik_core.retry import DEATHS, deaths_of
 from qik_core.store import held
 from qik_core.store.exchange import queue_of
 from qik_core.store.link import Link
 
 log: Final = logging.getLogger("qik_core.switches")
+_DEATHS: Final = b'"%s":' % DEATHS.encode()
 _NEVER: Final = float("inf")
 _AGAIN: Final = (
     5.0  # seconds after which jobs that were all found stopped are read again: others may have come
@@ -64,7 +66,7 @@ class Releaser:
         return _NEVER
 
     def _release(self, link: Link, name: str, key: bytes, at: int, raws: list[bytes]) -> None:
-        released = held.release(link, name, key, at, [(queue_of(raw), raw) for raw in raws])
+        released = held.release(link, name, key, at, [(_home(raw), raw) for raw in raws])
         if released:
             log.info("held jobs released", extra={"job": name, "count": released})
 
@@ -83,3 +85,9 @@ class Releaser:
             return self._gate.stop(Payload.decode(raw), queue_of(raw)) is None
         except MalformedPayload:
             return True  # the run says what is wrong with it
+
+
+def _home(raw: bytes) -> str:
+    """Return where a held job goes: its queue, or its suspects when a process has died while it ran."""
+    suspect = _DEATHS in raw and deaths_of(Payload.decode(raw)) > 0
+    return ("!" if suspect else "") + queue_of(raw)

@@ -75,15 +75,15 @@ def numbers(raw: Any, key: str) -> list[int]:
     return [Payload.decode(each).args[0] for each in reversed(raw.lrange(key, 0, -1))]
 
 
-def work(worker: Worker, gate: Gate, *, rounds: int = 1) -> list[int]:
+def work(worker: Worker, gate: Gate, *, suspects: bool = False) -> list[int]:
     """Fetch as a courier does; settle what the switches stop, and end the others. Returns the arguments of what ran."""
-    capsules, ran = Capsules([]), list[int]()
+    capsules = Capsules([])
     admission = Admission(capsules, threading.Lock())
     admission.gate = gate
-    for _ in range(rounds):
-        free = admission.startable(worker.exchange(want=100).jobs)
-        over = list(capsules.done)
-        capsules.done.clear()
-        ran += [Payload.decode(job.raw).args[0] for job in free]
-        worker.exchange(*over, *map(Done, free), want=0)
-    return ran
+    worker.sequence += 1
+    call = worker.store.prepare((), ["default"], 100, suspects=suspects)
+    answer = worker.store.exchange(worker.rig.link, worker.sequence, call)
+    free = admission.startable(answer.jobs)
+    worker.sequence -= answer.status == "idle"
+    worker.exchange(*capsules.done, *map(Done, free), want=0)
+    return [Payload.decode(job.raw).args[0] for job in free]

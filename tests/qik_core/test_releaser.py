@@ -9,6 +9,7 @@ from qik_core import registry
 from qik_core.client import Client
 from qik_core.errors import StoreUnavailable
 from qik_core.gate import Gate
+from qik_core.payload import Payload
 from qik_core.plan import Plan
 from qik_core.releaser import Releaser
 from qik_core.store import held
@@ -53,6 +54,30 @@ def test_held_jobs_come_back_in_the_order_in_which_they_were_pushed(
     assert ran == list(range(60))
     assert rig.locks() == 0
     assert held.held(rig.link.call) == []
+
+
+def test_a_job_that_runs_alone_does_so_also_after_it_was_held(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    client.push("Mail", [1])
+    client.push("Mail", [2])
+    first = raw.rpop("queue:default")
+    assert isinstance(first, bytes)
+    raw.lpush("qik:suspect:default", Payload.decode(first).replace(deaths=2).encode())
+    raw.decr("qik:n:queue:default")
+    raw.incr("qik:n:qik:suspect:default")
+    raw.sadd("qik:suspects", "default")
+    switch(client, disable_mail=WHY)
+    worker, gate = rig.worker(), gate_of(client)
+    assert work(worker, gate) == []
+    assert work(worker, gate, suspects=True) == []
+    assert (numbers(raw, "qik:held:Mail"), raw.smembers("qik:suspects")) == ([2, 1], set())
+    switch(client)
+    Releaser(gate).look(rig.link)
+
+    assert (numbers(raw, "queue:default"), numbers(raw, "qik:suspect:default")) == ([2], [1])
+    assert raw.smembers("qik:suspects") == {b"default"}
+    assert rig.store.audit(["default"]) == 0
 
 
 def test_at_most_five_hundred_a_second_are_released_however_many_processes_look(
