@@ -17,7 +17,7 @@ from typing import Any, Final
 from qik_core.errors import MalformedPayload
 from qik_core.payload import Payload
 from qik_core.store import held, keys, numbers
-from qik_core.store.cursors import keys_like, pages
+from qik_core.store.cursors import keys_like, members, pages
 from qik_core.store.epoch import Epoch
 from qik_core.store.glance import records_of
 from qik_core.store.push import MOST
@@ -80,6 +80,11 @@ class Spot:
     def is_held(self) -> bool:
         """Its class is switched off, so it is on no queue."""
         return self.key.startswith(keys.held("").decode())
+
+    @property
+    def is_aside(self) -> bool:
+        """A flush has put it aside, and it is neither gone nor back."""
+        return self.key.startswith(keys.TRASH_PREFIX.decode())
 
     @property
     def is_suspect(self) -> bool:
@@ -257,11 +262,13 @@ class _Look:
         suspects = (
             self._in_list(keys.suspect(name), name, first=False) for name in self.records.suspects()
         )
-        return next(filter(None, suspects), None) or self._in_held()
+        return next(filter(None, suspects), None) or self._in_no_queue()
 
-    def _in_held(self) -> Spot | None:
+    def _in_no_queue(self) -> Spot | None:
+        """Return it where it is held, or aside."""
         call = self.store.links.call
         places = [key for name in held.names(call) for key in held.lists(name)]
+        places += [name.encode() for name in members(call, keys.ASIDE)]
         found = (self._in_list(key, "", first=False) for key in places)
         return next(filter(None, found), None)
 

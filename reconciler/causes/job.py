@@ -83,6 +83,11 @@ def queued(known: Known) -> Found | None:
         text = f"its job {seen.jid} is number {spot.position:,} of {spot.length:,} on {spot.queue}"
         if spot.is_held:
             text = f"its job {seen.jid} is held: its class or its queue is switched off, and it comes back when it is not"
+        if spot.is_aside:
+            text = (
+                f"its job {seen.jid} is aside: a flush is under way, or has died. If it has, type it again, "
+                "or let its jobs go back: reconciler flush --put-back"
+            )
         if spot.is_suspect:
             text += " among the suspects: two processes died while it ran, so it runs alone"
         return Found(Reason.QUEUED, text + _unserved(seen), details={**about, **_about(spot)})

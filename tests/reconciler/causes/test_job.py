@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from qik_core.api import DeadSet
 from qik_core.store.exchange import Kind
+from qik_core.store.flush import FlushStore, Home, Place
 from qik_core.store.records import Records
 from reconciler.causes.found import Reason
 from reconciler.definition import Definition
@@ -45,6 +46,22 @@ def test_a_queued_job_on_a_queue_from_which_nobody_fetches(
 
     assert [each.reason for each in answer.found] == [Reason.QUEUED, Reason.UNSERVED]
     assert "no process fetches" in answer.cause.text
+
+
+def test_a_job_that_a_flush_has_left_aside(
+    ask: Ask, home: Engine, tools: Tools, rig: Rig, worker: Worker
+) -> None:
+    fill(home, [1])
+    definition = items(PENDING)
+    run(definition, tools)
+    flush = FlushStore(rig.store, "alice")
+    flush.turn()
+    flush.aside(Home(Place.QUEUED, b"queue:work"))
+
+    answer = ask(definition, 1)
+
+    assert answer.cause.reason is Reason.QUEUED
+    assert "a flush is under way, or has died" in answer.cause.text
 
 
 def test_a_suspect_on_a_queue_from_which_nobody_fetches_is_said_in_whole_sentences(
