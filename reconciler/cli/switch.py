@@ -127,6 +127,8 @@ class _Meant:
 
 
 def _meant(name: str, given: Mapping[str, Any]) -> _Meant:
+    if given["expires"] == 0:
+        raise click.UsageError("--expires is 0: give a span of time, or leave it out")
     settings = base.load_settings(
         app=given["app"], database_url=given["database_url"], redis_url=given["redis_url"]
     )
@@ -186,6 +188,9 @@ def _tell(action: str, meant: _Meant, done: Done, wait: float, *, as_json: bool)
 
 def _done_lines(action: str, meant: _Meant, done: Done) -> Iterator[str]:
     kind = "" if meant.target.kind is Kind.FLAG else f" ({meant.target})"
+    if not done.in_sql and done.version is None:
+        yield f"{done.flag}{kind} is not {action}: neither SQL nor Redis answers"
+        return
     yield f"{done.flag}{kind} is {action}"
     for rule in done.now:
         yield f"  now     {told(rule)}"

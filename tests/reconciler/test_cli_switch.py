@@ -176,6 +176,19 @@ def test_without_sql_it_stands_in_redis_and_is_said(
     assert seam.switches().rules["disable_work"][0].source == "redis"
 
 
+def test_without_both_nothing_is_done_and_that_is_said(command: Command, home: Engine) -> None:
+    done = command("disable", "Work", *WHY, DATABASE_URL=NOWHERE, REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert done.returncode == 5
+    assert "disable_work (class Work) is not disabled: neither SQL nor Redis answers" in done.stdout
+
+
+def test_a_switch_for_no_time_at_all_is_refused(command: Command, home: Engine) -> None:
+    done = command("disable", "Work", *WHY, "--expires", "0s")
+
+    assert (done.returncode, "--expires is 0" in done.stderr) == (2, True)
+
+
 def test_the_list_shows_what_a_provider_says_and_what_is_passed_over(
     command: Command, home: Engine
 ) -> None:
