@@ -10,7 +10,17 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Engine, Row, cast, func, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    cast,
+    func,
+    literal_column,
+    select,
+)
 
 from reconciler import audit
 from reconciler.audit import Action, Entry
@@ -28,7 +38,7 @@ _READ: Final = 5_000
 _APART: Final = 900.0
 """Seconds without one after which the next bad pass of a reconciler is an event of its own."""
 _BAD: Final = (Outcome.FAILED, Outcome.GATED, Outcome.RESTARTED)
-_MINUTE: Final = literal_column("60")
+_MINUTE: Final[ColumnElement[Any]] = literal_column("60")
 
 
 class What(StrEnum):

@@ -160,11 +160,12 @@ def _under_way(row: Row[Any], pending: int | None, *, lost: bool) -> int | None:
     """Return what a pass has before it: its rows, as many of them as were untold among those that it has scanned."""
     if pending is None:
         return None
-    left = max(0, pending - row.scanned)
-    if not row.scanned:
+    scanned: int = row.scanned
+    left = max(0, pending - scanned)
+    if not scanned:
         return left if lost else 0
-    told = min(row.scanned, codes(row.codes).get(TOLD, 0))
-    return round(left * (1 - told / row.scanned))
+    told: int = min(scanned, codes(row.codes).get(TOLD, 0))
+    return round(left * (1 - told / scanned))
 
 
 def _after(row: Row[Any], pending: int | None) -> int | None:
@@ -175,7 +176,7 @@ def _after(row: Row[Any], pending: int | None) -> int | None:
     if seen is None:
         return None
     counted = codes(row.codes)
-    done = sum(count for code, count in counted.items() if code != Code.REFUSED)
+    done: int = sum(count for code, count in counted.items() if code != Code.REFUSED)
     return max(0, int(seen) - done)
 
 
