@@ -114,7 +114,9 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Leave what is written for the next try."""
+        """Leave what is written for the next try; no file if that is nothing."""
+        if not self._count:
+            self._part.unlink(missing_ok=True)
         self._file.close()
 
     @contextmanager

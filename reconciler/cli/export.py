@@ -51,6 +51,8 @@ def export(file: Path, *, reason: str, as_json: bool, **given: Any) -> None:
     except FileInTheWay as error:
         click.echo(f"reconciler: {error}", err=True)
         sys.exit(UNSAFE)
+    except OSError as error:
+        raise click.UsageError(f"{file} cannot be written: {error.strerror}") from None
     try:
         audit_export(means.engines, chosen, header, file)
     except QikError as error:

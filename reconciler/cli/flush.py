@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from qik_core.cli.group import FINDING, UNSAFE
+from qik_core.cli.group import FINDING, UNSAFE, USAGE
 from qik_core.errors import StoreError
 from qik_core.flushing import Place
 from qik_core.settings import current
@@ -161,6 +161,11 @@ def _do(plan: Plan, means: Means, by: By) -> Flushed:
     except FileInTheWay as error:
         click.echo(f"reconciler: {error}", err=True)
         sys.exit(UNSAFE)
+    except OSError as error:
+        click.echo(
+            f"reconciler: {by.export} cannot be written: {error.strerror}. {_AGAIN}", err=True
+        )
+        sys.exit(USAGE)
     except KeyboardInterrupt:
         click.echo(f"\nreconciler: stopped. {_AGAIN}", err=True)
         sys.exit(FINDING)

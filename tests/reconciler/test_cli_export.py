@@ -60,6 +60,16 @@ def test_a_file_that_is_there_is_refused_before_anything_is_done(here: Here) -> 
     assert here.jobs() == 4
 
 
+def test_a_file_that_cannot_be_written_is_exit_code_2_and_nothing_was_done(here: Here) -> None:
+    flushed = here.flush("--all", *WHY, "--yes", "--export", "nowhere/kept")
+    exported = here("export", "nowhere/kept", "--all")
+
+    assert (flushed.exit_code, exported.exit_code) == (2, 2)
+    assert "nowhere/kept cannot be written: No such file or directory" in flushed.stderr
+    assert "nowhere/kept cannot be written" in exported.stderr
+    assert here.jobs() == 4
+
+
 def test_an_export_leaves_jobs_where_they_are(here: Here) -> None:
     result = here("export", "kept", "--class", "Work")
     as_json = here("export", "other", "--queue", "mails", "--json")

@@ -143,6 +143,13 @@ def test_a_header_that_was_cut_by_a_death_is_written_again(path: Path) -> None:
     assert numbers(path) == [1]
 
 
+def test_a_try_that_has_written_nothing_leaves_nothing(path: Path) -> None:
+    with journal(path):
+        pass
+
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_file_that_is_there_is_never_written_over(path: Path) -> None:
     path.write_text("mine")
 
