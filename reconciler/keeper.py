@@ -60,10 +60,10 @@ class Keeper:
 
 
 class Watcher:
-    """Looks at Redis; `lost` is called when data was lost, `back` when Redis answers again."""
+    """Looks at Redis; `lost` is called when data was lost, `back` when Redis answers again: whether it is another server."""
 
     def __init__(
-        self, watch: Watch, lost: Callable[[Noticed], None], back: Callable[[], None]
+        self, watch: Watch, lost: Callable[[Noticed], None], back: Callable[[bool], None]
     ) -> None:
         self._watch = watch
         self._lost = lost
@@ -89,4 +89,4 @@ class Watcher:
             log.warning("every pass runs now: %s", noticed.text, extra={"epoch": noticed.loss})
             self._lost(noticed)
         elif away is not None:
-            self._back()
+            self._back(self._watch.moved)

@@ -66,7 +66,7 @@ class Manager:
         self._ended: dict[str, Runner] = {}
         self._changing = Lock()
         self._clock = Clock(self._due)
-        self._watcher = Watcher(self._tools.watch, self._lost, self._wake_failed)
+        self._watcher = Watcher(self._tools.watch, self._lost, self._back)
         self._scribe = Scribe(engines.home(), seam, self.holder)
         self._keeper = Keeper(
             self._leases,
@@ -226,7 +226,12 @@ class Manager:
         for runner in self._runners.values():
             runner.wake()
 
-    def _wake_failed(self) -> None:
+    def _back(self, moved: bool) -> None:  # noqa: FBT001 - a callback
+        """Redis answers again; a server that restarted or took over may lack what was written last, which nothing shows."""
+        if moved:
+            log.info("another start of redis answers, every pass runs now")
+            self._wake_all()
+            return
         self._keeper.thread.hurry()
         for runner in self._runners.values():
             if runner.failures:

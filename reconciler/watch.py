@@ -10,7 +10,7 @@ from threading import Lock
 from time import monotonic
 from typing import Final
 
-from qik_core.passes import Passes
+from qik_core.passes import Passes, Witness
 from reconciler.lost import LossKind, Noticed, Seen, judge
 
 EVERY: Final = 0.5
@@ -37,6 +37,10 @@ class Watch:
         self._seen: Seen | None = None
         self._life = ""
         self._lost_at = float("-inf")
+        self._failed = False
+        self.moved = False
+        """Another server answered the last witness than the one before, or it had restarted in between."""
+        self._broken = False
 
     def look(self) -> str:
         """Return the loss id as Redis has it now. Raises StoreError."""
@@ -53,14 +57,13 @@ class Watch:
     def witness(self) -> Noticed | None:
         """Look, and return what was lost since the last time that this was called. Raises StoreError."""
         with self._looking:
-            began = self._now()
+            began, failed, self._failed = self._now(), self._failed, True
             found = self._seam.witness(self._name)
             before, self._loss, self._looked = self._seen, found.epoch.loss, began
-            suspicious = (
-                before is None or found.epoch.loss != before.loss or found.before != before.number
-            )
-            if suspicious:  # one more question, which is not asked each time
-                self._life = self._seam.life()
+            self._failed, self.moved = False, False
+            if failed or before is None or not _as_left(found, before):
+                life, self._life = self._life, self._seam.life()  # not asked each time
+                self.moved = before is not None and life != self._life
             self._seen = Seen.of(found, self._life)
             noticed = None if before is None else judge(before, found, self._life)
             return self._told(noticed)
@@ -77,3 +80,7 @@ class Watch:
         elif noticed.kind is LossKind.HELD and self._now() - self._lost_at < _AFTER:
             return None
         return noticed
+
+
+def _as_left(found: Witness, before: Seen) -> bool:
+    return found.epoch.loss == before.loss and found.before == before.number

@@ -44,7 +44,7 @@ def test_a_recent_look_is_not_repeated(seam: Passes, raw: Any) -> None:
 def test_the_watcher_calls_once_for_each_loss(seam: Passes, raw: Any) -> None:
     calls: list[str] = []
     watcher = Watcher(
-        Watch(seam), lambda each: calls.append(each.kind), lambda: calls.append("back")
+        Watch(seam), lambda each: calls.append(each.kind), lambda _: calls.append("back")
     )
     watcher.once()
     watcher.once()
@@ -58,7 +58,9 @@ def test_the_watcher_calls_once_for_each_loss(seam: Passes, raw: Any) -> None:
 def test_the_watcher_says_when_redis_answers_again(redis_server: Embedded, seam: Passes) -> None:
     calls: list[str] = []
     watcher = Watcher(
-        Watch(seam), lambda each: calls.append(each.kind), lambda: calls.append("back")
+        Watch(seam),
+        lambda each: calls.append(each.kind),
+        lambda moved: calls.append(f"back {moved}"),
     )
     watcher.once()
     redis_server.kill()
@@ -67,7 +69,19 @@ def test_the_watcher_says_when_redis_answers_again(redis_server: Embedded, seam:
     redis_server.restart()
     watcher.once()
 
-    assert calls in (["came_empty"], ["went_back"], ["back"])
+    assert calls in (["came_empty"], ["went_back"], ["back True"])
+
+
+def test_a_server_that_took_over_is_told_from_one_that_was_away(seam: Passes, raw: Any) -> None:
+    """It may lack what was written since the last mark, and nothing else would show that."""
+    watch = Watch(seam, name="me")
+    moved: list[bool] = []
+    for failed, life in ((False, None), (True, None), (True, "of another"), (False, None)):
+        watch._failed, watch._life = failed, life or watch._life
+        assert watch.witness() is None
+        moved.append(watch.moved)
+
+    assert moved == [False, False, True, False]
 
 
 def test_an_old_copy_of_the_data_is_noticed_by_what_a_process_left_there(
