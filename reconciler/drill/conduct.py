@@ -23,7 +23,7 @@ from qik_core.settings import load as load_settings
 from reconciler import application
 from reconciler.definition import Definition
 from reconciler.drill import places, processes, pusher
-from reconciler.drill.course import Course, Show
+from reconciler.drill.course import MOMENT, Course, Show
 from reconciler.drill.errors import NothingToDrill
 from reconciler.drill.evidence import Evidence
 from reconciler.drill.kinds import Kind
@@ -36,8 +36,9 @@ from reconciler.drill.strikes import Sight, Stage
 from reconciler.engines import Engines
 
 HEARTBEAT: Final = 0.5
-LEASE: Final = 3.0
-"""Seconds: a tenth of what production has, so that a drill takes minutes and not an hour."""
+LEASE: Final = 5.0
+"""Seconds: a tenth and a sixth of what production has, so that a drill takes minutes. A shorter lease would be lost by
+processes that live, on a machine that is busy with other things."""
 _RECONCILERS: Final = 2
 _NOTICED: Final = 3.0
 """Seconds, beyond a heartbeat, until jobs start again after a loss of all data."""
@@ -105,7 +106,7 @@ def _run(
     runs = Runs(order.folder, began)
     course.stage = Stage(scratch, rows, runs, load, workers, course, around.heartbeat, around.lease)
     with processes.running([*workers, *passes, pushing]):
-        course.wait(lambda _: len(runs) > 0)
+        course.wait(lambda _: len(runs) > 0, 2 * MOMENT)
         course.run(order.kinds, order.seconds)
         _stop([pushing])
         last = course.drain(partial(_is_done, scratch, own=order.app == OWN))
