@@ -71,6 +71,7 @@ class Switchboard:
         self._others = (0, 0.0)
         self._lead_until = float("-inf")
         self._news = False
+        self._heard = 0.0
         self._noted = float("-inf")
         self._last: Snapshot | None = None
         self._waiting: Rules = {}
@@ -81,6 +82,7 @@ class Switchboard:
 
     def start(self) -> None:
         """Begin; never blocks."""
+        self._read = monotonic()  # SQL is given the time to answer
         self._remembered.load()
         for each in self._providers:
             each.start(self._hear)
@@ -106,7 +108,7 @@ class Switchboard:
         return monotonic() < self._lead_until
 
     def _hear(self) -> None:
-        self._news = True
+        self._heard, self._news = monotonic(), True
         self._sql.hurry()  # first, since who publishes must know what people have said
 
     # --- SQL ---------------------------------------------------------------------------------------
@@ -127,6 +129,8 @@ class Switchboard:
             shelf = self._table.change(lambda writer: self._settle(writer, counts))
             self._noted = monotonic()
         before, self._shelf, self._looked, self._read = self._shelf, shelf, began, monotonic()
+        if began > self._heard and shelf.publisher not in ("", self._holder):
+            self._news = False  # another process leads, and hears the same
         if before is None or before.said != shelf.said:
             self._remembered.keep(shelf.known())
             self._redis.hurry()
@@ -208,30 +212,33 @@ class Switchboard:
         """Return whether this process publishes: as the one that leads, or because SQL lets nobody lead."""
         if self.leads:
             return self._shelf is not None
-        well = monotonic() - self._read < UNWELL
-        self._news = self._news and not well
-        return not well
+        return monotonic() - self._read >= UNWELL
 
     def _say(self, published: Snapshot) -> Snapshot:
         """Publish; where there is nothing new the same once more, so that a Redis that lost it has it again."""
-        new: Snapshot | None = None
         if self.leads and self._is_behind(published):
             self._sql.hurry()
             return published
-        if self.leads or self._news:
-            known = self._known(published)
-            new = following(
-                published,
-                known,
-                time(),
-                complete=all(each.name in known for each in self._providers),
-                reconciled={each.facts.name for each in everything()},
-            )
-        if new is not None or published.version:
-            self._seam.publish(new or published)
-        self._news = False
+        news, self._news = self._news, False  # what is heard from now on is for the next time
+        new = self._following(published) if news or self.leads else None
+        try:
+            if new is not None or published.version:
+                self._seam.publish(new or published)
+        except QikError:
+            self._news = self._news or news
+            raise
         self._mine = (new or published).version
         return new or published
+
+    def _following(self, published: Snapshot) -> Snapshot | None:
+        known = self._known(published)
+        return following(
+            published,
+            known,
+            time(),
+            complete=all(each.name in known for each in self._providers),
+            reconciled={each.facts.name for each in everything()},
+        )
 
     def _is_behind(self, published: Snapshot) -> bool:
         """Return whether somebody has published what this process may not have read in SQL yet.
@@ -250,8 +257,10 @@ class Switchboard:
         known = dict(self._remembered.known if self._shelf is None else sound(self._shelf))
         if (
             not self.leads and published.version
-        ):  # people may have said more since SQL was read last
-            known[Source.SQL] = of_source(published, Source.SQL)
+        ):  # others may know more by now than SQL and disk said last
+            sources = {rule.source for rules in published.rules.values() for rule in rules}
+            silent = {each.name for each in self._providers} if published.known else set()
+            known = {source: of_source(published, source) for source in sources | silent}
         for each in self._providers:
             rules = each.rules()
             if rules is not None:

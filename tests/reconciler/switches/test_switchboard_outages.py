@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine
+
+from qik_core.errors import StoreUnavailable
+from qik_core.passes import Passes
+from qik_core.store import Store
+from qik_core.switches import Rule, Snapshot
+from reconciler.errors import SqlUnavailable
+from reconciler.switches.acts import Order, Switcher
+from reconciler.switches.remembered import Remembered
+from reconciler.switches.switchboard import Switchboard
+from reconciler.switches.table import Shelf, Table
+from tests.reconciler.switches.boards import BY, WORK, Process, Says, audited, published
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """The statements are tested on each database where they are."""
+    return sqlite_url
+
+
+@pytest.fixture
+def process(home: Engine, redis_url: str) -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
+
+    def start(name: str = "one", *says: Says) -> Process:
+        started.append(Process(home, redis_url, name, *says))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.store.close()
+
+
+class Away(Table):
+    """A home database that does not answer."""
+
+    def read(self) -> Shelf:
+        raise SqlUnavailable("away")
+
+
+def without_sql(one: Process, home: Engine) -> None:
+    one.board._table = Away(home)
+    one.board._read = one.board._lead_until = float("-inf")  # for so long that nobody leads
+
+
+def test_while_sql_does_not_answer_news_are_published_and_what_people_said_stays(
+    process: Callable[..., Process], home: Engine, raw: Any
+) -> None:
+    one, two = process("one", Says({})), process("two", Says({}))
+    Switcher(home, None).disable(Order(flag="disable_mail", by=BY))
+    for each in (one, two):
+        each.settled()
+        without_sql(each, home)
+    version = published(raw).version
+
+    for each in (one, two):
+        each.board.publish()
+    assert published(raw).version == version
+
+    two.hears(WORK)
+    two.board.publish()
+    assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
+
+    one.look()
+    assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
+
+    raw.flushall()
+    one.board.publish()
+    assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
+
+
+def test_a_process_that_does_not_lead_corrects_nothing_that_is_published(
+    process: Callable[..., Process], raw: Any
+) -> None:
+    process("one", Says(WORK))
+    two = process("two", Says(WORK))
+    version = published(raw).version
+
+    two.hears({})
+    two.settled()
+
+    assert published(raw).version == version
+
+
+def test_news_that_could_not_be_published_are_published_later(
+    process: Callable[..., Process], home: Engine, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = process("one", Says({}))
+    without_sql(one, home)
+    one.hears(WORK)
+
+    def refuse(_: Snapshot) -> int:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.board._seam, "publish", refuse)
+        with pytest.raises(StoreUnavailable):
+            one.board.publish()
+    assert "disable_work" not in published(raw).rules
+
+    one.board.publish()
+    assert "disable_work" in published(raw).rules
+
+
+def test_what_people_say_is_not_taken_from_an_old_memory_while_redis_knows_better(
+    home: Engine, redis_url: str, seam: Passes, raw: Any
+) -> None:
+    hand = Rule(source="sql", who="ana")
+    seam.publish(Snapshot(int(time.time() * 1000), {"disable_mail": (hand,)}))
+    old = Remembered()
+    old.known = {"sql": {"disable_old": (hand,)}, "file": {"disable_old": (hand,)}}
+    says, store = Says({}), Store(redis_url)
+    board = Switchboard(home, Passes(store), [says], "one", remembered=old)
+    board._table = Away(home)
+    board.start()
+    try:
+        says.now = WORK
+        says.changed()
+
+        eventually(lambda: "disable_work" in published(raw).rules)
+        assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
+    finally:
+        board.stop(5)
+        store.close()
+
+
+def test_what_was_said_while_sql_did_not_answer_is_written_down_by_who_leads(
+    process: Callable[..., Process], home: Engine, raw: Any, seam: Passes, tmp_path: Path
+) -> None:
+    one = process()
+    gone = create_engine(f"sqlite:///{tmp_path}/gone/x.db")
+    Switcher(gone, seam).disable(Order(flag="disable_work", by=BY))
+    assert published(raw).rules["disable_work"][0].source == "redis"
+
+    one.settled()
+    one.settled()
+
+    assert published(raw).rules["disable_work"][0].source == "sql"
+    assert Table(home).read().of("sql")["disable_work"][0].who == "ana@host"
+    assert audited(home) == [("disabled", "disable_work", "ana@host")]
+
+
+def test_a_redis_that_does_not_answer_holds_up_nothing_in_sql(
+    process: Callable[..., Process], home: Engine, redis_server: Any
+) -> None:
+    one = process("one", Says({}))
+    redis_server.stop()
+    try:
+        one.hears(WORK)
+        one.board.keep()
+    finally:
+        redis_server.start()
+
+    assert audited(home) == [("disabled", "disable_work", "unleash")]
