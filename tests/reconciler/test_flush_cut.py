@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from qik_core.doctor import Check, Finding, examine
 from qik_core.flushing import Place
 from qik_core.settings import current
+from qik_core.store.flush import FlushStore
 from qik_core.store.inspection import inspect
 from qik_core.store.link import Link, Links
 from reconciler.engines import Engines
@@ -61,6 +62,30 @@ def test_what_nothing_brings_back_is_kept_in_a_file_of_its_owner(
     assert path.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in tmp_path.glob("kept*")] == ["kept.jsonl"]
     assert shop.jobs() == 0
+
+
+def test_a_job_that_moves_between_its_judgement_and_its_step_is_not_in_the_file(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for to in ("a", "b"):
+        shop.mail.set(queue="mails").perform_in(60, to)
+    made, means = shop.plan(MAIL), shop.means()
+    drop = FlushStore.drop
+
+    def late(self: FlushStore, *rest: Any) -> list[bool]:
+        (raw, *_) = shop.raws("schedule")
+        shop.raw.zrem("schedule", raw)
+        shop.raw.lpush("queue:mails", raw)
+        return drop(self, *rest)
+
+    monkeypatch.setattr(FlushStore, "drop", late)
+    done = flush(made, means, by(export=tmp_path / "kept"))
+
+    assert done.jobs == 1
+    assert shop.args() == {'["a"]': 1}
+    kept = (tmp_path / "kept").read_text()
+    assert kept.count('"raw"') == 1
+    assert '[\\"b\\"]' in kept
 
 
 def test_a_class_that_may_be_lost_is_not_kept(shop: Shop, tmp_path: Path) -> None:
