@@ -255,9 +255,7 @@ class Switchboard:
     def _known(self, published: Snapshot) -> dict[str, Rules]:
         """Return what each provider says: by itself, else as it was known last."""
         known = dict(self._remembered.known if self._shelf is None else sound(self._shelf))
-        if (
-            not self.leads and published.version
-        ):  # others may know more by now than SQL and disk said last
+        if not self.leads and published.version:  # others may know more than SQL and disk said last
             sources = {rule.source for rules in published.rules.values() for rule in rules}
             silent = {each.name for each in self._providers} if published.known else set()
             known = {source: of_source(published, source) for source in sources | silent}

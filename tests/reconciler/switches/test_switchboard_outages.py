@@ -79,7 +79,7 @@ def test_while_sql_does_not_answer_news_are_published_and_what_people_said_stays
 
 
 def test_a_process_that_does_not_lead_corrects_nothing_that_is_published(
-    process: Callable[..., Process], raw: Any
+    process: Callable[..., Process], home: Engine, raw: Any
 ) -> None:
     process("one", Says(WORK))
     two = process("two", Says(WORK))
@@ -89,6 +89,10 @@ def test_a_process_that_does_not_lead_corrects_nothing_that_is_published(
     two.settled()
 
     assert published(raw).version == version
+
+    without_sql(two, home)
+    two.look()
+    assert published(raw).version == version  # the process that leads has heard the same
 
 
 def test_news_that_could_not_be_published_are_published_later(
