@@ -51,7 +51,9 @@ class Switching:
         Raises:
             BadSnapshot: more than 1 MB of rules; nothing was written.
         """
-        seam = self._client.gate.seam()  # alone: what was published before may be reconciled no more
+        seam = (
+            self._client.gate.seam()
+        )  # alone: what was published before may be reconciled no more
         known = frozenset(filter(seam.reconciled, registry.names()) if seam else ())
         snapshot = replace(snapshot, reconciled=snapshot.reconciled | known)
         raw = snapshot.dump()

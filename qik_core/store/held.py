@@ -65,9 +65,9 @@ def release(
     at: int | str = "",
     jobs: Sequence[tuple[str, bytes]] = (),
 ) -> int:
-    """Put these jobs of one window on their queues, or, with `!` before its name, with the suspects; says how many. Without jobs it forgets a class of which none are held.
+    """Put these jobs of one window on their queues, or, with `!` before its name, with the suspects; says how many.
 
-    0: others have released some of this class just now, or have taken these, or a roll is under way. Raises StoreError.
+    Without jobs it forgets a class of which none are held. 0: others have released some of this class just now, or have taken these, or a roll is under way. Raises StoreError.
     """
     pairs: list[Arg] = [each for job in jobs for each in job]
     return max(int(link.run("release", (key,), (name, EVERY_MS, at, *pairs))), 0)
