@@ -11,7 +11,7 @@ import json
 import logging
 import stat
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,11 +44,21 @@ class BadFile(ValueError):
 
 
 class File:
-    """The provider `file`. Its state is written by one thread, and read by any."""
+    """The provider `file`. Its state is written by one thread, and read by any.
 
-    def __init__(self, path: Path, now: Callable[[], float] = time) -> None:
+    `flags` returns those of the application, if they are known: any other one stops nothing, and is said so.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        flags: Callable[[], Collection[str]] = tuple,
+        now: Callable[[], float] = time,
+    ) -> None:
         self.name = _FILE
         self._path = path
+        self._flags = flags
+        self._strays: list[str] = []
         self._now = now
         self._rules: Rules | None = None
         self._problem = _UNREAD
@@ -67,8 +77,9 @@ class File:
         return self._rules
 
     def health(self) -> str:
-        """Return why that may be old."""
-        return self._problem and f"{self._path}: {self._problem}; what it said before holds"
+        """Return why that may be old, and which of its flags stop nothing."""
+        old = self._problem and f"{self._path}: {self._problem}; what it said before holds"
+        return "; ".join(each for each in (old, *self._strays) if each)
 
     def close(self) -> None:
         """Stop looking."""
@@ -99,10 +110,19 @@ class File:
             return  # it was written while it was read
         self._read = seen
         self._say("")
+        self._warn(found)
         if found != self._rules:
             self._rules = found
             log.info("switches read", extra={"file": str(self._path), "switches": len(found)})
             self._changed()
+
+    def _warn(self, found: Rules) -> None:
+        """Say of flags that are none of this application's which ones may be meant."""
+        known = self._flags()
+        strange = sorted(found.keys() - set(known)) if known else ()
+        self._strays = [f"{flag} stops nothing here{meant(flag, known)}" for flag in strange]
+        for each in self._strays:
+            log.warning("a switch of the file: %s", each, extra={"file": str(self._path)})
 
     def _say(self, problem: str) -> None:
         before, self._problem = self._problem, problem

@@ -13,6 +13,7 @@ from qik_core.settings import Settings, current
 from reconciler.sql import where
 from reconciler.switches.file import File
 from reconciler.switches.kept import Kept
+from reconciler.switches.naming import of_application
 from reconciler.switches.provider import Provider
 from reconciler.switches.remembered import Remembered
 from reconciler.switches.switchboard import Changed, Switchboard
@@ -35,7 +36,7 @@ def providers(settings: Settings) -> list[Provider]:
     made: list[Provider] = []
     named = settings.switches
     if named.file is not None:
-        made.append(File(Path(named.file)))
+        made.append(File(Path(named.file), lambda: of_application().flags()))
     if named.unleash_url is not None:
         made.append(_unleash(settings))
     return made

@@ -254,3 +254,16 @@ def test_switches_that_are_taken_out_of_the_file_are_off(path: Path) -> None:
     look(file)
 
     assert (file.rules(), file.health()) == ({}, "")
+
+
+def test_a_flag_that_stops_nothing_is_said_with_the_one_that_may_be_meant(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text("disable_wrok = true\ndisable_mail = true\n")
+    file = File(path, lambda: ["disable_work", "disable_mail"])
+
+    look(file)
+
+    assert file.health() == "disable_wrok stops nothing here; did you mean 'disable_work'?"
+    assert list(file.rules() or ()) == ["disable_wrok", "disable_mail"]
+    assert len([each for each in caplog.records if "disable_wrok" in each.getMessage()]) == 1
