@@ -67,7 +67,8 @@ def release(
 ) -> int:
     """Put these jobs of one window on their queues, or, with `!` before its name, with the suspects; says how many.
 
-    Without jobs it forgets a class of which none are held. 0: others have released some of this class just now, or have taken these, or a roll is under way. Raises StoreError.
+    Without jobs it forgets a class of which none are held. 0: others have released some of this class just now, or have
+    taken these, or a roll is under way. Raises StoreError.
     """
     pairs: list[Arg] = [each for job in jobs for each in job]
     return max(int(link.run("release", (key,), (name, EVERY_MS, at, *pairs))), 0)
