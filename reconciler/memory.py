@@ -6,7 +6,6 @@ which records were drained last. Times are the database's own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -28,10 +27,11 @@ from sqlalchemy import (
     update,
 )
 
+from reconciler.audit import write_down
 from reconciler.errors import Conflict
 from reconciler.sql import clock, reading, where, writing
 from reconciler.states import Change, Hold, Reason, State
-from reconciler.tables import audit, row_state
+from reconciler.tables import row_state
 
 QUERY: Final = 10.0
 """Seconds that a statement may take."""
@@ -41,7 +41,6 @@ MARK: Final = "#"
 _DRAINED: Final = "drained"
 _KEY: Final = 1_000
 _JID: Final = 64
-_SUBJECT: Final = 200
 _columns = row_state.c
 
 Left = tuple[State, float]
@@ -251,9 +250,14 @@ class Memory:
 
     def audit(self, connection: Connection, note: Mapping[str, Any]) -> None:
         """Write who did what, why: `who`, `action`, `subject`, `reason`, and `details` as JSON."""
-        subject = str(note["subject"])[:_SUBJECT]
-        said = {**note, "subject": subject, "details": json.dumps(note.get("details", {}))}
-        connection.execute(insert(audit).values(at=self._clock, **said))
+        write_down(
+            connection,
+            note["action"],
+            str(note["subject"]),
+            note["who"],
+            note["reason"],
+            note.get("details", {}),
+        )
 
     def _insert(
         self, connection: Connection, states: Sequence[State], delays: Sequence[float]
