@@ -52,7 +52,11 @@ def confirm(what: str, *, yes: bool) -> None:
     """Let a person confirm; where nobody can, refuse with exit code 3. `yes`: it is confirmed already."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _is_somebody_there():
         click.echo(f"reconciler: {what}? Add --yes", err=True)
         sys.exit(UNSAFE)
     click.confirm(f"{what}?", abort=True, err=True)
+
+
+def _is_somebody_there() -> bool:
+    return sys.stdin.isatty()

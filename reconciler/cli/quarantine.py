@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +10,11 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from qik_core.cli.group import FINDING, UNSAFE
+from qik_core.cli.group import FINDING
 from qik_core.settings import current
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
+from reconciler.cli.people import confirm, who
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable, UnknownReconciler
@@ -186,7 +185,7 @@ def release(
     from reconciler import operators
     from reconciler.lookup import key_of
 
-    by = operators.Operator(_who(), reason)
+    by = operators.Operator(who(), reason)
     state = _or_finding(lambda: operators.release(engines, definition, key_of(definition, key), by))
     report = {"reconciler": definition.unit, "released": 1, "row": _as_json(state)}
     ended = f"{state.hold.value} since its job ended badly {state.ends} times"
@@ -207,8 +206,8 @@ def _release_all(
         click.echo(f"{definition.unit}: {there:,} rows are quarantined", err=True)
         for each in first:
             click.echo(f"  {each.key}: {each.reason.value}: {said(each.error)[:_WIDTH]}", err=True)
-        _confirm(f"release all {there:,} rows of {definition.unit}")
-    by = operators.Operator(_who(), reason)
+        confirm(f"release all {there:,} rows of {definition.unit}", yes=yes)
+    by = operators.Operator(who(), reason)
     count = operators.release_all(memory, definition, by)
     report = {"reconciler": definition.unit, "released": count}
     _say(report, f"{count:,} rows of {definition.unit} are released", as_json=as_json)
@@ -233,7 +232,7 @@ def add(name: str, key: Sequence[str], *, reason: str, as_json: bool, **given: A
     from reconciler import operators
     from reconciler.lookup import key_of
 
-    by = operators.Operator(_who(), reason)
+    by = operators.Operator(who(), reason)
     state = _or_finding(
         lambda: operators.quarantine(engines, definition, key_of(definition, key), by)
     )
@@ -261,26 +260,6 @@ def _or_finding(act: Callable[[], State]) -> State:
     except NoSuchRow as error:
         click.echo(f"reconciler: {error}", err=True)
         sys.exit(FINDING)
-
-
-def _confirm(what: str) -> None:
-    """Let a person confirm; where nobody can, refuse."""
-    if not _asks_a_person():
-        click.echo(f"reconciler: {what}? Add --yes", err=True)
-        sys.exit(UNSAFE)
-    click.confirm(f"{what}?", abort=True)
-
-
-def _asks_a_person() -> bool:
-    return sys.stdin.isatty()
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
-        user = "?"
-    return f"{user}@{socket.gethostname()}"[:200]
 
 
 def _say(report: dict[str, Any], text: str, *, as_json: bool) -> None:

@@ -204,7 +204,7 @@ def test_all_rows_are_released_only_when_somebody_says_so(
 def test_a_person_at_a_terminal_is_asked(
     here: Here, home: Engine, states: RowStates, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.cli.quarantine._asks_a_person", lambda: True)
+    monkeypatch.setattr("reconciler.cli.people._is_somebody_there", lambda: True)
     died(raw, states, find("Items"), (7,))
 
     assert here("release", "Items", "--all", typed="n\n").exit_code == 1
