@@ -32,9 +32,7 @@ def here(
     tmp_path: Path, home: Engine, raw: redis.Redis, redis_url: str, database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Here]:  # fmt: skip
-    for name, value in (("REDIS_URL", redis_url), ("DATABASE_URL", database_url)):
-        monkeypatch.setenv(name, value)
-    with typing_in(tmp_path, home, raw, redis_url, monkeypatch) as made:
+    with typing_in(tmp_path, home, raw, (redis_url, database_url), monkeypatch) as made:
         yield made
 
 

@@ -55,9 +55,15 @@ class Here:
 
 @contextmanager
 def typing_in(
-    folder: Path, home: Engine, raw: Any, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, home: Engine, raw: Any, urls: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Here]:
-    """Type in a folder with an application: rows 1 to 3 have jobs, and so has row 99, which is not there."""
+    """Type in a folder with an application: rows 1 to 3 have jobs, and so has row 99, which is not there.
+
+    `urls` are those of Redis and of the database.
+    """
+    redis_url, database_url = urls
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("DATABASE_URL", database_url)
     (folder / "flush_app.py").write_text(APP)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.chdir(folder)

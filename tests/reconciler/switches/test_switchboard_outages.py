@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,6 @@ from tests.waiting import eventually
 def database_url(sqlite_url: str) -> str:
     """The statements are tested on each database where they are."""
     return sqlite_url
-
-
-@pytest.fixture
-def process(home: Engine, redis_url: str) -> Iterator[Callable[..., Process]]:
-    started: list[Process] = []
-
-    def start(name: str = "one", *says: Says) -> Process:
-        started.append(Process(home, redis_url, name, *says))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.store.close()
 
 
 class Away(Table):
