@@ -60,7 +60,7 @@ class Choice:
         fair = definition.fair
         self._shares = None if fair is None else Shares(definition.shape, fair)
         self._loss: Loss | None = None
-        self._asked = False
+        self._life = ""
 
     def of(self, found: Batch) -> Batch:
         """Return the rows of a page that may be told, with the seconds until each is due where rows say so."""
@@ -80,10 +80,10 @@ class Choice:
         new = self._free(new)
         return self._pending(new) if few else new
 
-    def causes(self, told: Batch, epoch: str) -> Counter[str]:
-        """Return why these rows, told just now, had no job. `epoch` is the life of Redis that this pass began in."""
-        if not self._asked:
-            self._loss, self._asked = self._tools.ledger.loss(self._definition, epoch), True
+    def causes(self, told: Batch, life: str) -> Counter[str]:
+        """Return why these rows, told just now, had no job. `life` is the loss id of the Redis that they were told to."""
+        if life != self._life:
+            self._loss, self._life = self._tools.ledger.loss(self._definition, life), life
         at = self._definition.shape.age_at
         ages = None if at is None else [moment(row[at]) for row in told.rows]
         reasons = self._tools.states.reasons(self._definition, told.digests)

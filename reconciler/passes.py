@@ -277,7 +277,7 @@ class Pass:
         self._gauges.pushed += len(pushed.codes)
         if self.definition.edges:
             enqueued = [at for at, code in enumerate(pushed.codes) if code is Code.ENQUEUED]
-            self._gauges.drift += self._choice.causes(new.pick(enqueued), self._epoch)
+            self._gauges.drift += self._choice.causes(new.pick(enqueued), pushed.epoch.loss)
         if pushed.epoch.loss != self._epoch:
             return Outcome.RESTARTED, "Redis lost its data during the pass"
         if Code.FULL in pushed.codes:

@@ -150,6 +150,24 @@ def test_rows_that_had_been_lost_are_counted_by_cause(home: Engine, tools: Tools
     assert run(definition, tools).details["drift"] == {}
 
 
+def test_rows_that_a_pass_under_way_tells_after_a_flush_are_lost_by_it(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    definition = items(PENDING, edges=True, age=Item.since, min_age=0)
+    fill(home, range(1, 61), since=now() - timedelta(hours=1))
+    run(definition, tools)
+    asked = iter(range(100))
+
+    def standing() -> None:
+        if next(asked) == 0:  # behind the look at the epoch, before the first page
+            raw.flushall()
+
+    report = Pass(definition, tools, 1, standing).run()
+
+    assert (report.outcome, report.codes) == (Outcome.RESTARTED, {"enqueued": 60})
+    assert report.details["drift"] == {"flush": 60}
+
+
 def test_without_edges_of_its_own_nothing_is_counted_as_lost(home: Engine, tools: Tools) -> None:
     fill(home, [1])
 

@@ -41,7 +41,7 @@ def test_scenario_02_a_backlog_that_is_flushed_is_told_again_and_done_once(
     raw.flushall()
 
     eventually(lambda: raw.llen("queue:work"), EVERY + HEARTBEAT + 2, "the first row is told again")
-    eventually(lambda: world.drift() == {"untold": size.rows, "flush": size.rows}, 30)
+    world.await_drift({"untold": size.rows, "flush": size.rows}, 30)
     world.start_work()
     world.await_done(60)
     eventually(lambda: idle(raw))

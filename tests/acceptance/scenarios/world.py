@@ -303,6 +303,12 @@ class World(Shop):
             total.update(json.loads(row.details or "{}").get("drift", {}))
         return total
 
+    def await_drift(self, expected: Mapping[str, int], seconds: float) -> None:
+        """Wait until so many rows had been lost, by cause; a failure says what each pass has written."""
+        with suppress(AssertionError):
+            eventually(lambda: self.drift() == expected, seconds)
+        assert self.drift() == expected, [(row.outcome, row.details) for row in self.ledger()]
+
     def held(self) -> dict[str, int]:
         """How many rows are held back, by state and reason."""
         states = tables.row_state.c
