@@ -75,7 +75,9 @@ class Board:
         if snapshot.version <= before.version or forgets:
             return False
         self.snapshot = snapshot
-        log.info("kill switches changed", extra={"flags": ", ".join(snapshot.rules) or "none"})
+        if snapshot.rules != before.rules:
+            flags = ", ".join(snapshot.rules) or "none"
+            log.info("kill switches changed", extra={"flags": flags})
         return True
 
     def count(self, flag: str, jobs: int) -> None:
