@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import pytest
 import redis
 from sqlalchemy import create_engine, text
 
-from tests.waiting import alive
+from benchmarks import rows
+from qik_core.board import EVERY
+from qik_core.passes import Passes
+from qik_core.store import Store
+from qik_core.switches import Rule, Snapshot, flag_of_class
+from reconciler import migrate
+from reconciler.engines import Engines
+from tests.waiting import alive, eventually
 
 ROWS = 1_000_000
 ROOT = Path(__file__).parents[2]
@@ -89,6 +97,49 @@ def test_a_million_rows_are_told_with_flat_memory_and_short_transactions(
     assert raw.llen("queue:bench") == ROWS
     assert told["peak"] - small["peak"] <= 20
     assert oldest < 11  # the statement timeout and a second
+
+
+# A pass over a million new rows, in a process that reads the switches as every other does.
+SWITCHED = """
+import json, sys
+from benchmarks import rows
+from qik_core.passes import Passes
+from reconciler.engines import Engines
+from reconciler.passes import Pass, Tools
+
+engines = Engines({"default": sys.argv[1]})
+tools = Tools.of(Passes(), engines, "test")
+report = Pass(rows.PendingRows.definition, tools, 0, lambda: None).run()
+print(json.dumps(report.as_json()))
+"""
+
+
+@pytest.mark.slow
+def test_a_switch_that_comes_on_in_the_middle_of_a_million_rows_lets_one_chunk_pass_at_most(
+    postgres_url: str, redis_url: str, raw: redis.Redis
+) -> None:
+    """U5: within the second between two looks at the switches, and the chunk under way."""
+    engines = Engines({"default": postgres_url})
+    home = engines.home()
+    migrate.upgrade(home)
+    rows.fill(home, 20_000)
+    with home.begin() as connection:
+        connection.execute(text(FILL), {"last": ROWS - 1})
+    code = [sys.executable, "-c", SWITCHED, postgres_url]
+    environment = {**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(code, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        eventually(lambda: raw.llen("queue:bench") > 20_000, 60)
+        seam, flag = Passes(Store(redis_url)), flag_of_class(rows.PendingRows.definition.facts.name)
+        seam.publish(Snapshot(int(time.time() * 1000), {flag: (Rule(source="sql"),)}))
+        time.sleep(EVERY)  # from now on it is known
+        seen = raw.llen("queue:bench")
+        said = _line(process)
+
+    told = raw.llen("queue:bench")
+    engines.dispose()
+    assert 20_000 < seen <= told <= seen + 2 * rows.PendingRows.definition.batch_size
+    assert (said["outcome"], said["scanned"]) == ("gated", ROWS)
+    assert said["codes"] == {"enqueued": told, "refused": ROWS - told}
 
 
 def _line(process: subprocess.Popen[str]) -> Any:
