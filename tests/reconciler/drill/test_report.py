@@ -17,6 +17,7 @@ from reconciler.drill.evidence import Evidence, Fault, Sample
 from reconciler.drill.kinds import MARKS, TITLES, Kind
 from reconciler.drill.page import page
 from reconciler.drill.verdict import judge
+from tests.browser import opened
 from tests.reconciler.drill.seen import good, with_fault
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -192,6 +193,17 @@ def test_both_files_are_written_and_the_json_has_the_verdict_first(tmp_path: Pat
     assert told["faults"][0]["took"] == pytest.approx(1.9)
     assert told["runs"] == 3
     assert where.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_browser_opens_the_page_and_complains_of_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page(good(), judge(good())))
+
+    seen = opened(file, tmp_path / "profile")
+
+    assert "nothing is off</h1>" in seen
+    for what in ('class="mark"', "<poly", "<tr", "</svg>"):
+        assert seen.count(what) == file.read_text().count(what) > 0, what
 
 
 def test_every_fault_has_a_title_and_a_mark() -> None:
