@@ -131,7 +131,8 @@ def test_a_switch_that_comes_on_in_the_middle_of_a_million_rows_lets_one_chunk_p
         eventually(lambda: raw.llen("queue:bench") > 20_000, 60)
         seam, flag = Passes(Store(redis_url)), flag_of_class(rows.PendingRows.definition.facts.name)
         seam.publish(Snapshot(int(time.time() * 1000), {flag: (Rule(source="sql"),)}))
-        time.sleep(EVERY)  # from now on it is known
+        known = time.monotonic() + EVERY
+        eventually(lambda: time.monotonic() > known, EVERY + 1)
         seen = raw.llen("queue:bench")
         said = _line(process)
 
