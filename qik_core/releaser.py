@@ -89,5 +89,11 @@ class Releaser:
 
 def _home(raw: bytes) -> str:
     """Return where a held job goes: its queue, or its suspects when a process has died while it ran."""
-    suspect = _DEATHS in raw and deaths_of(Payload.decode(raw)) > 0
-    return ("!" if suspect else "") + queue_of(raw)
+    return ("!" if _DEATHS in raw and _has_died(raw) else "") + queue_of(raw)
+
+
+def _has_died(raw: bytes) -> bool:
+    try:
+        return deaths_of(Payload.decode(raw)) > 0
+    except MalformedPayload:
+        return False

@@ -80,6 +80,23 @@ def test_a_job_that_runs_alone_does_so_also_after_it_was_held(
     assert rig.store.audit(["default"]) == 0
 
 
+def test_bytes_that_are_no_job_are_released_too_and_keep_no_others_waiting(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    switch(client, disable_mail=WHY)
+    client.push("Mail", [1])
+    garbage = b'{"class":"Mail","deaths":2,'
+    raw.rpush("qik:held:Mail", garbage)  # the first to be released
+    switch(client)
+
+    Releaser(gate_of(client)).look(rig.link)
+    raw.delete("qik:released:Mail")
+    Releaser(gate_of(client)).look(rig.link)
+
+    assert raw.rpop("queue:default") == garbage
+    assert numbers(raw, "queue:default") == [1]
+
+
 def test_at_most_five_hundred_a_second_are_released_however_many_processes_look(
     client: Client, raw: redis.Redis, rig: Rig
 ) -> None:
