@@ -36,7 +36,9 @@ def following(
     """Return the snapshot to publish after this one; None where this one says all of it.
 
     `complete`: every provider has given a good answer once. `reconciled` are the job classes that reconcilers tell.
+    What is known stays known: a provider that is added later, and has never answered, must not hold up all others.
     """
+    complete = complete or (published.version > 0 and published.known)
     rules, classes = merged(known, now), frozenset(reconciled)
     if (
         published.version

@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from qik_core.passes import Passes
+from qik_core.switches import Snapshot
 from reconciler import audit
 from reconciler import registry as reconcilers
 from reconciler.switches import switchboard as module
 from reconciler.switches.acts import Order, Switcher
+from reconciler.switches.publishing import following
 from reconciler.switches.table import Table
 from reconciler.tables import switch
 from tests.reconciler.shop import Item, items
@@ -211,3 +213,16 @@ def test_a_rule_of_a_provider_keeps_the_moment_since_when_it_holds(
     assert published(raw).rules["disable_work"][0].since == since
     assert abs(published(raw).rules["disable_mail"][0].since - time.time()) < 60
     assert module.EVERY == 1.0
+
+
+def test_a_provider_that_was_added_and_never_answered_holds_up_nothing_that_people_say(
+    seam: Passes, raw: Any
+) -> None:
+    before = Snapshot(int(time.time() * 1000), {})
+    seam.publish(before)
+
+    new = following(before, {"sql": WORK}, time.time(), complete=False, reconciled=())
+
+    assert new is not None
+    assert seam.publish(new) == new.version
+    assert "disable_work" in published(raw).rules
