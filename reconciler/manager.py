@@ -151,12 +151,11 @@ class Manager:
         log.info("reconcilers ended", extra={"holder": self.holder})
 
     def _release(self) -> None:
-        try:
-            self._leases.release()
-            self._switchboard.release()
-            self._tools.watch.leave()
-        except QikError as error:
-            log.warning("leases not given back: they expire", extra={"error": str(error)})
+        for give_back in (self._leases.release, self._switchboard.release, self._tools.watch.leave):
+            try:
+                give_back()
+            except QikError as error:
+                log.warning("not given back: it expires", extra={"error": str(error)})
 
     def _drain(self) -> None:
         """Take over how jobs have ended; passes do so too, but some run once a day."""

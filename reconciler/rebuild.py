@@ -272,7 +272,7 @@ class Rebuild:
         part.close()
         invalid = part.codes[INVALID]
         if invalid:
-            part.state = State.FAILED
+            part.state, part.cursor = State.FAILED, None  # the next one reads those rows again
             part.reason = (
                 f"{invalid} rows have arguments that cannot travel, as {'; '.join(part.invalid)}"
             )
