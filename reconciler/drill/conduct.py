@@ -12,7 +12,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -140,16 +140,13 @@ def _run(
 def _settle(redis_url: str, databases: Mapping[str, str], folder: Path) -> None:
     """Give this process the settings of the drill: nothing of the caller's environment or file comes in.
 
-    An application may read the environment itself.
+    They come from an environment, as in the processes that the drill starts: what an application names in code goes before
+    that, and must be seen here. It may read the environment itself.
     """
-    os.environ.update({**processes.urls(databases), "REDIS_URL": redis_url})
-    flags: dict[str, Any] = {
-        "redis": redis_url,
-        "databases": dict(databases),
-        "heartbeat": HEARTBEAT,
-        "lease": LEASE,
-    }
-    use(load_settings(flags, environ={}, folder=folder))
+    urls = {**processes.urls(databases), "REDIS_URL": redis_url}
+    os.environ.update(urls)
+    environ = {**urls, "QIK_HEARTBEAT": str(HEARTBEAT), "QIK_LEASE": str(LEASE)}
+    use(load_settings(environ=environ, folder=folder))
 
 
 def _surroundings(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from qik_core import settings
-from qik_core.settings import Settings
 from reconciler import migrate
-from reconciler.drill import places
+from reconciler.drill import conduct, places
 from reconciler.drill.errors import Unsafe
 from reconciler.drill.places import Wanted
 from reconciler.engines import Engines
@@ -106,7 +105,7 @@ def test_the_databases_of_the_settings_have_to_be_meant(tmp_path: Path) -> None:
     assert places.databases_of(other, tmp_path) == {"default": "sqlite:///other.db"}
 
 
-CONFIGURED: dict[str, tuple[dict[str, object], str]] = {
+CONFIGURED: dict[str, tuple[dict[str, Any], str]] = {
     "a redis": ({"redis": "redis://cache/0"}, "shop names its Redis by configure"),
     "a database": (
         {"databases": {"default": NAMED}},
@@ -116,16 +115,22 @@ CONFIGURED: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize("what", CONFIGURED)
-def test_what_an_application_names_in_code_is_not_drilled(what: str) -> None:
+def test_what_an_application_names_in_code_is_not_drilled(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changes, said = CONFIGURED[what]
-    ours = {"redis": "unix:///drill", "databases": {"default": "sqlite:///drill.db"}}
-    check: Callable[[Settings], None] = lambda found: places.check_settings(  # noqa: E731
-        wanted("shop"), "unix:///drill", {"default": "sqlite:///drill.db"}, found
-    )
+    redis_url, databases = "unix:///drill", {"default": "sqlite:///drill.db"}
+    for name in ("REDIS_URL", "DATABASE_URL"):
+        monkeypatch.setenv(name, "")
+    try:
+        conduct._settle(redis_url, databases, tmp_path)
+        places.check_settings(wanted("shop"), redis_url, databases, settings.current())
 
-    check(settings.load(ours, environ={}))
-    with pytest.raises(Unsafe, match=said):
-        check(settings.load({**ours, **changes}, environ={}))
+        settings.configure(**changes)  # as its module does when it is imported
+        with pytest.raises(Unsafe, match=said):
+            places.check_settings(wanted("shop"), redis_url, databases, settings.current())
+    finally:
+        settings.use(None)
 
 
 def test_a_database_where_reconcilers_run_is_refused(sqlite_url: str) -> None:
