@@ -98,7 +98,9 @@ class Poller:
             raise
         except StoreError as error:
             log.warning("held jobs could not be released", extra={"error": str(error)})
-            return float("inf")
+        except Exception as error:  # noqa: BLE001 - told; what is due must not wait behind it
+            hooks.defect("release", error)
+        return float("inf")
 
     def _move(self, source: bytes) -> due.Moved | None:
         """Move one batch; None: somebody spoiled the key, which must not keep the others waiting."""

@@ -14,5 +14,6 @@ if E.loss ~= ARGV[4] then return E.text end
 local old = {K.unique .. E.gen, K.unique .. E.prev}
 make_epoch(E)
 redis.call("UNLINK", unpack(old))
-redis.call("DEL", K.roller, K.roll)
+redis.call("DEL", K.roller)
+redis.call("SET", K.roll, "1", "EX", 300) -- what waits where the caller has not looked since gets its lock from a walk
 return E.text
