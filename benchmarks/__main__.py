@@ -1,130 +1,167 @@
-"""`python -m benchmarks [--only CASE] [--json FILE] [--rounds N]`."""
+"""`python -m benchmarks [--only CASE] [--json FILE] [--rounds N]`; `peers`, `compare` and `table` beside it."""
 
 from __future__ import annotations
 
-import platform
+import dataclasses
+import json
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, Final, TypeVar
 
 import click
-from redis import Redis
-from rich.console import Console
 
-from benchmarks import sidekiq
-from benchmarks.bench import Bench, MeasurementFailed
-from benchmarks.cases import Case, cases
-from benchmarks.report import Results, table
-from benchmarks.workers import CONCURRENCY
-from qik_core.embedded import Embedded, Kind, NoServer
+from benchmarks import compare, running, show, sidekiq
+from benchmarks import costs as pricing
+from benchmarks.cases import CASES
+from benchmarks.gathering import COMPARED, gathered
+from benchmarks.names import CaseName
+from benchmarks.report import of_text
+from benchmarks.running import Order
 
-_NAMES = [case.name for case in cases(peer=False)]
-
-
-@click.command()
-@click.option("--only", "names", multiple=True, type=click.Choice(_NAMES), help="Only this case.")
-@click.option(
-    "--json", "file", type=click.Path(path_type=Path), help="Write one JSON object per result."
+F = TypeVar("F", bound=Callable[..., Any])
+_OPTIONS: Final = (
+    click.option(
+        "--only",
+        "names",
+        multiple=True,
+        type=click.Choice([str(name) for name in CaseName]),
+        help="Only this case.",
+    ),
+    click.option("--rounds", default=3, show_default=True, type=click.IntRange(1)),
+    click.option(
+        "--scale",
+        default=1.0,
+        show_default=True,
+        type=click.FloatRange(0.0001, 100),
+        help="Factor on the number of jobs.",
+    ),
+    click.option(
+        "--json", "file", type=click.Path(path_type=Path), help="Write one JSON object per result."
+    ),
 )
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--scale",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0.001, 100),
-    help="Factor on the number of jobs.",
-)
+
+
+def _options(command: F) -> F:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True)
+@_options
 @click.option(
     "--database-url",
     default="",
     help="An empty database for the rows of passes. SQLite by default.",
 )
+@click.option("--postgres", is_flag=True, help="Rows of passes in a private PostgreSQL.")
+@click.option("--system", "systems", multiple=True, help="Only this system, as in qik or limit.")
+@click.pass_context
 def main(
-    names: Sequence[str], file: Path | None, rounds: int, scale: float, database_url: str
+    context: click.Context,
+    /,
+    *,
+    names: Sequence[str],
+    file: Path | None,
+    systems: Sequence[str],
+    **how: Any,
 ) -> None:
     """Measure ours beside the raw server and Sidekiq, interleaved, on one private server."""
-    console = Console(highlight=False)
-    peer = sidekiq.versions()
-    chosen = [case for case in cases(peer=peer is not None) if not names or case.name in names]
-    with _bench(database_url) as bench:
-        versions = _versions(bench.redis, peer)
-        _introduce(console, versions)
-        results = _measure(console, bench, chosen, rounds, scale)
-    summaries = results.summaries()
-    console.print(table(summaries, results))
-    for summary in summaries:
-        for problem in summary.wrong:
-            console.print(f"VOID: {summary.case} by {summary.system}: {problem}", style="red")
+    if context.invoked_subcommand is not None:
+        return
+    console, peer = running.console(), sidekiq.versions()
+    rows = running.postgres() if how["postgres"] else nullcontext(how["database_url"])
+    with rows as url, running.private(url) as bench:
+        told = {f"peer {name}": text for name, text in (peer or {sidekiq.NAME: "absent"}).items()}
+        told["rows"] = url.partition(":")[0] or "sqlite"
+        versions = running.versions_of(bench.redis, told)
+        running.introduce(console, versions)
+        if peer is None:
+            console.print("sidekiq: absent (apt-get install ruby-sidekiq)")
+        order = Order(
+            cases=[case for case in CASES if not names or case.name in names],
+            peers=[sidekiq.Sidekiq()] if peer else [],
+            rounds=how["rounds"],
+            scale=how["scale"],
+            only=frozenset(systems),
+        )
+        lines, failures = running.run(console, bench, order, versions)
+    running.finish(lines, failures, file)
+
+
+@main.command()
+@_options
+@click.option("--system", "systems", multiple=True, help="Only this peer.")
+def peers(*, names: Sequence[str], file: Path | None, systems: Sequence[str], **how: Any) -> None:
+    """Measure ours beside Sidekiq and the queues of Python, each installed into an environment of its own."""
+    console = running.console()
+    with running.private("") as bench, gathered(console, bench, systems) as found:
+        versions = running.versions_of(bench.redis, found.versions)
+        running.introduce(console, versions)
+        order = Order(
+            cases=[case for case in CASES if case.name in (names or COMPARED)],
+            peers=found.systems,
+            rounds=how["rounds"],
+            scale=how["scale"],
+        )
+        lines, failures = running.run(console, bench, order, versions)
+        console.print(show.chart(lines))
+        found.tell(console)
+    running.finish(lines, [*failures, *found.missing], file)
+
+
+@main.command(name="compare")
+@click.argument("revision")
+@_options
+def compare_(revision: str, *, names: Sequence[str], file: Path | None, **how: Any) -> None:
+    """Measure ours as of a REVISION and as it is here, in turn; print the ratios with their spread."""
+    console, found = running.console(), []
+    with compare.checkout(revision) as base:
+        for pairs in compare.compare(base, names or list(CaseName), how["rounds"], how["scale"]):
+            console.print(compare.table(pairs, revision))
+            found += pairs
     if file is not None:
-        file.write_text("".join(f"{summary.to_json(versions)}\n" for summary in summaries))
-    sys.exit(1 if any(summary.wrong for summary in summaries) else 0)
+        file.write_text("".join(f"{json.dumps(dataclasses.asdict(pair))}\n" for pair in found))
+    sys.exit(1 if any(pair.void for pair in found) else 0)
 
 
-def _measure(
-    console: Console, bench: Bench, chosen: Sequence[Case], rounds: int, scale: float
-) -> Results:
-    """Run every system of every case in each round, in an order that turns from round to round."""
-    results = Results()
-    for case in chosen:
-        n = max(int(case.n * scale) // 1000 * 1000, 1000)
-        for round_ in range(rounds):
-            names = list(case.systems)
-            turn = round_ % len(names)
-            for name in names[turn:] + names[:turn]:
-                console.print(f"{case.name}, round {round_ + 1} of {rounds}: {name} …")
-                try:
-                    results.measures.append(case.systems[name](bench, n, round_))
-                except MeasurementFailed as error:
-                    raise click.ClickException(f"{case.name} by {name}: {error}") from error
-    return results
+_into = click.option(
+    "--into",
+    "page",
+    type=click.Path(path_type=Path, exists=True),
+    help="Put it into this page, between its marks.",
+)
 
 
-@contextmanager
-def _bench(database_url: str) -> Iterator[Bench]:
-    """Yield a private server without persistence: Redis where it is installed, else what the development extra brings."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, _server() as server:
-        yield Bench(server.url, Path(folder), Redis.from_url(server.url), database_url)
+def _print(text: str, mark: str, page: Path | None) -> None:
+    if page is None:
+        click.echo(text, nl=not text.endswith("\n"))
+    else:
+        page.write_text(show.put(page.read_text(), mark, text))
 
 
-def _server() -> Embedded:
-    try:
-        return Embedded(Kind.REDIS)
-    except NoServer:
-        return Embedded()
+@main.command()
+@_into
+@click.option("--jobs", default=100_000, show_default=True, type=click.IntRange(1000))
+def costs(jobs: int, page: Path | None) -> None:
+    """Print what a job costs in each step, as a table of Markdown: CPU time of Python and of Redis, scripts, commands."""
+    with running.private("") as bench:
+        rows = [pricing.HEAD, *(cost.row() for cost in pricing.costs(bench, jobs))]
+    _print("\n".join(rows), "costs", page)
 
 
-def _versions(redis: Redis, peer: Mapping[str, str] | None) -> dict[str, str]:
-    server = cast("dict[str, object]", redis.info("server"))
-    name = str(server.get("server_name", "redis"))
-    return {
-        "python": platform.python_version(),
-        "qik": _own_version(),
-        "redis-py": version("redis"),
-        name: str(server.get("valkey_version") or server["redis_version"]),
-        **({f"peer {key}": value for key, value in peer.items()} if peer else {}),
-    }
-
-
-def _own_version() -> str:
-    try:
-        return version("qik-core")
-    except PackageNotFoundError:
-        return "as in this folder, not installed"
-
-
-def _introduce(console: Console, versions: Mapping[str, str]) -> None:
-    console.print(", ".join(f"{name} {value}" for name, value in versions.items()), soft_wrap=True)
-    console.print(
-        f"one private server on a socket, no persistence; workers: 1 process, {CONCURRENCY} threads,"
-        " no line per job; systems take turns within each round",
-        soft_wrap=True,
-    )
-    if "peer sidekiq" not in versions:
-        console.print("sidekiq: absent (apt-get install ruby-sidekiq)")
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--chart", is_flag=True, help="Bars instead.")
+@_into
+def table(files: Sequence[Path], page: Path | None, *, chart: bool) -> None:
+    """Print the results of each file as a table of Markdown."""
+    runs = [of_text(file.read_text()) for file in files]
+    shown = show.chart if chart else show.markdown
+    parts = [f"{shown(lines)}{show.missing(missing)}" for lines, missing in runs]
+    _print("\n".join(parts), "figures", page)
 
 
 if __name__ == "__main__":

@@ -3,39 +3,79 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any, Final, Protocol, cast
 
 from redis import Redis
 
-from benchmarks.jobs import QUEUE
+from benchmarks.names import QUEUE
 
 _LIST = f"queue:{QUEUE}"
 _MARKS = (b"#", b"@")
+_PAGE: Final = 10_000
+
+
+class Counts(Protocol):
+    """What workers have counted."""
+
+    @property
+    def calls(self) -> int:
+        """How many jobs ran."""
+
+    @property
+    def distinct(self) -> int:
+        """How many different jids they had."""
+
+    @property
+    def sum(self) -> int:
+        """The sum of their numbers."""
 
 
 def pushed(redis: Redis, n: int, *, locks: int = 0) -> tuple[str, ...]:
     """Return what is wrong after n jobs were pushed: n jobs, n jids, each number once, so many locks."""
-    jobs = [json.loads(raw) for raw in cast("list[bytes]", redis.lrange(_LIST, 0, -1))]
+    count, total, jids = 0, 0, set[str]()
+    for job in _queued(redis):
+        count += 1
+        total += job["args"][0]
+        jids.add(job["jid"])
     return _wrong(
-        jobs=(len(jobs), n),
-        jids=(len({job["jid"] for job in jobs}), n),
-        arguments=(sum(job["args"][0] for job in jobs), _sum(n)),
+        jobs=(count, n),
+        jids=(len(jids), n),
+        arguments=(total, _sum(n)),
         locks=(_locks(redis), locks),
     )
 
 
-def drained(redis: Redis, n: int, counted: dict[str, Any]) -> tuple[str, ...]:
-    """Return what is wrong after n jobs were worked off, by what the worker has counted and what is left in Redis."""
-    return _wrong(
-        calls=(counted["calls"], n),
-        jids=(counted["distinct"], n),
-        arguments=(counted["sum"], _sum(n)),
+def counted(n: int, tally: Counts) -> tuple[str, ...]:
+    """Return what is wrong with what workers have counted of n jobs: n calls, n jids, each number once."""
+    return _wrong(calls=(tally.calls, n), jids=(tally.distinct, n), arguments=(tally.sum, _sum(n)))
+
+
+def waited(n: int, tally: Counts) -> tuple[str, ...]:
+    """The same of jobs that were given a moment instead of a number."""
+    return _wrong(calls=(tally.calls, n), jids=(tally.distinct, n))
+
+
+def left(redis: Redis) -> tuple[str, ...]:
+    """Return what Redis still has of jobs that were all worked off."""
+    return unsettled(redis) + _wrong(
         queued=(redis.llen(_LIST), 0),
-        working=(_working(redis), 0),
         locks=(_locks(redis), 0),
         retrying=(redis.zcard("retry"), 0),
         dead=(redis.zcard("dead"), 0),
     )
+
+
+def unsettled(redis: Redis) -> tuple[str, ...]:
+    """Return what processes hold."""
+    return _wrong(working=(_working(redis), 0))
+
+
+def _queued(redis: Redis) -> Iterator[Any]:
+    """Yield the jobs on the queue, a page at a time: ten million of them in one reply would be gigabytes."""
+    for start in range(0, redis.llen(_LIST), _PAGE):
+        page = cast("list[bytes]", redis.lrange(_LIST, start, start + _PAGE - 1))
+        yield from map(json.loads, page)
 
 
 def _sum(n: int) -> int:
@@ -55,7 +95,7 @@ def _locks(redis: Redis) -> int:
 
 
 def _working(redis: Redis) -> int:
-    return _fields(redis, "qik:working:*")
+    return _fields(redis, "qik:working:*") + _fields(redis, "qik:recovering:*")
 
 
 def _fields(redis: Redis, pattern: str) -> int:

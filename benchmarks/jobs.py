@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
+from benchmarks import tally
+from benchmarks.names import NAP, QUEUE
 from qik_core import Job
 
-QUEUE = "bench"
-
-# No line per job, as Sidekiq's logger at WARN: both write thousands a second otherwise, and that is another measurement.
-logging.getLogger("qik_core.jobs").setLevel(logging.WARNING)
-
-_seen: list[str] = []
-_sums = [0]
-_expected = int(os.environ.get("BENCH_N", "0"))
-
-
-def report(file: str | Path, **values: Any) -> None:
-    """Write values as JSON; renamed into place, so that whoever waits for the file never reads half of it."""
-    part = Path(f"{file}.part")
-    part.write_text(json.dumps(values))
-    part.rename(file)
+# No lines per job, as Sidekiq's logger at WARN: both write thousands a second otherwise, and that is a case of its own.
+if not os.environ.get("BENCH_LOG"):
+    logging.getLogger("qik_core.jobs").setLevel(logging.WARNING)
 
 
 class Noop(Job, queue=QUEUE, retry=25):
-    """Counts that it ran, and says when it was the last."""
+    """Counts that it ran."""
 
     def perform(self, number: int) -> None:
         """Count."""
-        _sums[0] += number
-        _seen.append(self.context.jid)
-        if len(_seen) == _expected:
-            report(os.environ["BENCH_DONE"], at=time.monotonic())
+        tally.saw(self.context.jid, number)
 
 
 class UniqueNoop(Job, queue=QUEUE, retry=25, unique_for=timedelta(hours=1)):
@@ -45,15 +30,39 @@ class UniqueNoop(Job, queue=QUEUE, retry=25, unique_for=timedelta(hours=1)):
 
     def perform(self, number: int) -> None:
         """Count."""
-        _sums[0] += number
-        _seen.append(self.context.jid)
-        if len(_seen) == _expected:
-            report(os.environ["BENCH_DONE"], at=time.monotonic())
+        tally.saw(self.context.jid, number)
 
 
-class Count(Job, queue=QUEUE, retry=False):
-    """Pushed after the drain: what this process has counted, runs too many included."""
+class Nap(Job, queue=QUEUE, retry=25):
+    """Takes a millisecond."""
 
-    def perform(self, file: str) -> None:
-        """Write the counts into a file."""
-        report(file, calls=len(_seen), distinct=len(set(_seen)), sum=_sums[0])
+    def perform(self, number: int) -> None:
+        """Sleep, and count."""
+        time.sleep(NAP)
+        tally.saw(self.context.jid, number)
+
+
+class Stamp(Job, queue=QUEUE, retry=25):
+    """Tells how long it has waited."""
+
+    def perform(self, pushed: int) -> None:
+        """Compare the clock with that of the push."""
+        tally.waited(self.context.jid, pushed)
+
+
+class Mark(Job, queue=QUEUE, retry=25):
+    """Counts in a byte, so that counting takes no memory."""
+
+    def perform(self, number: int) -> None:
+        """Count."""
+        tally.mark(number)
+
+
+class Stay(Job, queue=QUEUE, retry=25):
+    """Counts at once, and runs until it may end."""
+
+    def perform(self, number: int) -> None:
+        """Wait for the file."""
+        tally.saw(self.context.jid, number)
+        while not Path(os.environ["BENCH_END"]).exists():
+            time.sleep(0.02)

@@ -1,63 +1,73 @@
-"""A pass over many pending rows: all new, all told already, and, as the limit of that, the rows alone."""
+"""A pass over many pending rows: all new, at once or jittered; all told already; and, as that one's limit, the rows alone."""
 
 from __future__ import annotations
 
 import sys
-import time
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Engine
-
-from benchmarks import checks, rows
+from benchmarks import checks
 from benchmarks.bench import Bench, MeasurementFailed
-from benchmarks.jobs import QUEUE
-from benchmarks.report import LIMIT, OURS, Measure
-from reconciler.engines import make
+from benchmarks.names import QUEUE, CaseName
+from benchmarks.report import LIMIT, OURS, Measure, rate
 
-_CLI = (sys.executable, "-m", "reconciler.cli")
+_CLI: Final = (sys.executable, "-m", "reconciler.cli")
+FLUSH: Final = (
+    "flush", "--all", "--reason", "the benchmark", "--yes", "--app", "benchmarks.rows", "--json",
+)  # fmt: skip
 
 
-def new(bench: Bench, n: int, _round: int) -> Measure:
+def new(bench: Bench, n: int, _round: int) -> list[Measure]:
     """Tell every row."""
     bench.fresh()
     seconds, wrong = _pass(bench, n, enqueued=n)
-    return Measure("pass-new", OURS, n, seconds, wrong + checks.pushed(bench.redis, n, locks=n))
+    wrong += checks.pushed(bench.redis, n, locks=n)
+    return rate(CaseName.PASS_NEW, OURS, n, seconds, wrong)
 
 
-def jittered(bench: Bench, n: int, _round: int) -> Measure:
+def jittered(bench: Bench, n: int, _round: int) -> list[Measure]:
     """Tell every row, each for an instant of its own."""
     bench.fresh()
     seconds, wrong = _pass(bench, n, enqueued=n, name="JitteredRows")
     later = bench.redis.zcard(f"qik:later:{QUEUE}")
     wrong += () if later == n else (f"jobs for later: {later}, not {n}",)
-    return Measure("pass-jittered", OURS, n, seconds, wrong)
+    return rate(CaseName.PASS_JITTERED, OURS, n, seconds, wrong)
 
 
-def told(bench: Bench, n: int, _round: int) -> Measure:
+def told(bench: Bench, n: int, _round: int) -> list[Measure]:
     """Find that every row is told."""
     bench.fresh()
-    _pass(bench, n, enqueued=n)
+    tell(bench, n)
+    return again(bench, n)
+
+
+def again(bench: Bench, n: int) -> list[Measure]:
+    """Run the pass over rows that are told."""
     seconds, wrong = _pass(bench, n, enqueued=0)
-    return Measure("pass-told", OURS, n, seconds, wrong + checks.pushed(bench.redis, n, locks=n))
+    wrong += checks.pushed(bench.redis, n, locks=n)
+    return rate(CaseName.PASS_TOLD, OURS, n, seconds, wrong)
 
 
-def reading(bench: Bench, n: int, _round: int) -> Measure:
+def reading(bench: Bench, n: int, _round: int) -> list[Measure]:
     """Read the rows as a pass does, and do nothing with them."""
-    engine = _database(bench, n)
-    started = time.perf_counter()
-    found = rows.read(engine, rows.PendingRows.definition.batch_size)
-    seconds = time.perf_counter() - started
-    engine.dispose()
-    wrong = () if found == n else (f"rows: {found}, not {n}",)
-    return Measure("pass-told", LIMIT, n, seconds, wrong)
+    _fill(bench, n)
+    done = _rows(bench, "read", n)
+    wrong = () if done["n"] == n else (f"rows: {done['n']}, not {n}",)
+    return rate(CaseName.PASS_TOLD, LIMIT, n, float(done["seconds"]), wrong)
+
+
+def tell(bench: Bench, n: int) -> None:
+    """Tell every row, unmeasured. Raises MeasurementFailed."""
+    _, wrong = _pass(bench, n, enqueued=n)
+    if wrong:
+        raise MeasurementFailed("; ".join(wrong))
 
 
 def _pass(
     bench: Bench, n: int, *, enqueued: int, name: str = "PendingRows"
 ) -> tuple[float, tuple[str, ...]]:
     """Run one pass by the command; return the seconds that it reports, and what was wrong."""
-    _database(bench, n).dispose()
-    report = _reconciler(bench, n, "pass", name, "--app", "benchmarks.rows", "--json")
+    _fill(bench, n)
+    report = reconciler(bench, n, "pass", name, "--app", "benchmarks.rows", "--json")
     wrong = []
     if report["outcome"] != "completed" or report["scanned"] != n:
         wrong.append(f"the pass {report['outcome']} with {report['scanned']} rows, not {n}")
@@ -66,22 +76,23 @@ def _pass(
     return float(report["seconds"]), tuple(wrong)
 
 
-def _database(bench: Bench, n: int) -> Engine:
-    """Return an engine of a database with n rows and the reconciler's tables."""
-    engine = make(_url(bench, n))
+def _fill(bench: Bench, n: int) -> None:
+    """Make a database with n rows and the reconciler's tables, once."""
     there = bench.folder / f"filled-{n}"
     if not there.exists():
-        rows.fill(engine, n)
-        _reconciler(bench, n, "upgrade", "--json")
+        _rows(bench, "fill", n)
+        reconciler(bench, n, "upgrade", "--json")
         there.touch()
-    return engine
 
 
-def _reconciler(bench: Bench, n: int, *arguments: str) -> dict[str, Any]:
-    try:
-        return bench.run([*_CLI, *arguments], DATABASE_URL=_url(bench, n))
-    except ValueError as error:
-        raise MeasurementFailed(f"`reconciler {' '.join(arguments)}`: {error}") from error
+def _rows(bench: Bench, kind: str, n: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.rows", kind, str(n)]
+    return bench.run(command, DATABASE_URL=_url(bench, n))
+
+
+def reconciler(bench: Bench, n: int, *arguments: str) -> dict[str, Any]:
+    """Run a command on the database with n rows, and return the JSON that it prints. Raises MeasurementFailed."""
+    return bench.run([*_CLI, *arguments], DATABASE_URL=_url(bench, n))
 
 
 def _url(bench: Bench, n: int) -> str:

@@ -1,7 +1,15 @@
-"""The application of the pass: rows that are pending for ever, and the reconciler that tells them."""
+"""The application of the pass: rows that are pending for ever, and the reconciler that tells them.
+
+    python -m benchmarks.rows fill|read N
+
+The database is that of DATABASE_URL. Prints how many rows there were to read, and the seconds that it took, as JSON.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import time
 from datetime import timedelta
 from typing import Final
@@ -11,6 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks.jobs import UniqueNoop
 from reconciler import Reconciler, derive
+from reconciler.engines import make
 from reconciler.source import Source
 
 _PART: Final = 100_000
@@ -66,3 +75,19 @@ def read(engine: Engine, size: int) -> int:
         if len(rows) < size:
             return found
         after = source.position(rows[-1])
+
+
+def main() -> None:
+    """Do one of the two."""
+    kind, n = sys.argv[1], int(sys.argv[2])
+    engine = make(os.environ["DATABASE_URL"])
+    began = time.perf_counter()
+    if kind == "fill":
+        fill(engine, n)
+    else:
+        n = read(engine, PendingRows.definition.batch_size)
+    sys.stdout.write(json.dumps({"n": n, "seconds": time.perf_counter() - began}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

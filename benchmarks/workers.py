@@ -1,128 +1,202 @@
-"""A drain: a worker is up and idle, then it is let at n jobs, and the last of them says when it was done."""
+"""Workers of any system: started, watched while they boot, let at jobs, and ended; and what they have counted."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
+import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from benchmarks import checks
-from benchmarks.bench import Bench, MeasurementFailed, appears, wait_for
-from benchmarks.jobs import QUEUE, Noop
+from benchmarks.bench import Bench, wait_for
+from benchmarks.names import QUEUE, CaseName
 from benchmarks.report import OURS
-from qik_core import configure
+from qik_core.api import Queue
 from qik_core.store import Store
 
-CONCURRENCY = 10
+CONCURRENCY: Final = 10
+CORES: Final = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
+
+_SLOWEST: Final = 50
+"""Jobs a second: who is slower has failed."""
+_rounds: Final = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What all processes of a worker have counted."""
+
+    calls: int = 0
+    distinct: int = 0
+    sum: int = 0
+    waits: tuple[int, ...] = ()
+    """Nanoseconds from each push to the beginning of its run."""
+    first: float = 0.0
+    """When the first job began, by the monotonic clock."""
+    last: float = 0.0
+
+
+class Site:
+    """The folder of one run of a worker: its log, and the files by which its processes report."""
+
+    def __init__(self, bench: Bench, what: str) -> None:
+        self.folder = bench.folder / f"{what}-{next(_rounds)}"
+        self.folder.mkdir(parents=True)
+        self.log = self.folder / "worker.log"
+        self.end = self.folder / "end"
+
+    def tally(self) -> Tally:
+        """Return what has been counted, as far as it is written."""
+        found = [json.loads(file.read_text()) for file in self.folder.glob("*.json")]
+        marked = sum(each["distinct"] for each in found if not each["jids"])
+        return Tally(
+            sum(each["calls"] for each in found),
+            len({jid for each in found for jid in each["jids"]}) + marked,
+            sum(each["sum"] for each in found),
+            tuple(wait for each in found for wait in each["waits"]),
+            min((each["first"] for each in found), default=0.0),
+            max((each["last"] for each in found), default=0.0),
+        )
+
+    def counted(self, n: int, who: str) -> Tally:
+        """Wait until n calls are counted, or more. Raises MeasurementFailed."""
+        what = f"{n} jobs of {who}: see {self.log}"
+        patience = 60.0 + n / _SLOWEST
+        wait_for(lambda: self.tally().calls >= n, what, patience, every=0.1)  # reading costs, too
+        return self.tally()
+
+    def environment(self) -> Mapping[str, str]:
+        """Return what its processes need to know."""
+        return {"BENCH_TALLY": str(self.folder), "BENCH_END": str(self.end)}
 
 
 class System(Protocol):
-    """A system that can work off the jobs of the benchmark."""
+    """A system that can do the work of the benchmark, or some of it."""
 
     @property
     def name(self) -> str:
         """What it is called in the results."""
 
-    def fill(self, bench: Bench, n: int) -> None:
-        """Put n jobs where the worker does not get at them."""
+    @property
+    def cases(self) -> frozenset[CaseName]:
+        """What it can do."""
 
-    def command(self) -> Sequence[str]:
-        """Return the command of a worker."""
+    def fresh(self, bench: Bench) -> None:
+        """Empty the server, and whatever else it keeps jobs in."""
 
-    def ready(self, bench: Bench, files: Files) -> bool:
-        """Return whether the worker is up and idle."""
+    def push(self, bench: Bench, kind: str, n: int, argument: object = "") -> Mapping[str, Any]:
+        """Push n jobs in a process of its own; return at least the seconds that it took."""
 
-    def release(self, bench: Bench) -> None:
-        """Let the worker at the jobs."""
+    def share(self, n: int) -> int:
+        """Return how many of n jobs it is given, so that a slow one's rounds end."""
 
-    def ask(self, bench: Bench, file: Path) -> None:
-        """Push the job that writes down what the worker has counted."""
+    def hold(self, bench: Bench, kind: str, n: int) -> None:
+        """Put n jobs where no worker gets at them."""
 
+    def commands(self, processes: int) -> Sequence[Sequence[str]]:
+        """Return the commands that make a worker of so many processes."""
 
-class Files:
-    """The files by which a worker reports, in a folder of one round."""
+    def ready(self, bench: Bench, site: Site, processes: int) -> bool:
+        """Return whether all processes of the worker are up and idle."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self.ready, self.done, self.count = (folder / name for name in ("ready", "done", "count"))
-        self.log = folder / "worker.log"
+    def release(self, bench: Bench) -> bool:
+        """Let the worker at the jobs; False: it has begun already, since its jobs cannot be held."""
 
+    def pushed(self, bench: Bench, n: int, locks: int) -> tuple[str, ...]:
+        """Return what is wrong after n jobs were pushed."""
 
-def drain(system: System, bench: Bench, n: int, round_: int) -> tuple[float, tuple[str, ...]]:
-    """Return the seconds from the release of n jobs to the end of the last, and what makes the round void."""
-    bench.fresh()
-    files = Files(bench.folder / f"drain-{system.name}-{round_}")
-    system.fill(bench, n)
-    with worker(system, bench, n, files):
-        wait_for(lambda: system.ready(bench, files), f"{system.name}'s worker: see {files.log}")
-        began = time.monotonic()
-        system.release(bench)
-        done = appears(files.done, f"{system.name}'s last job: see {files.log}")
-        system.ask(bench, files.count)
-        counted = appears(files.count, f"{system.name}'s count: see {files.log}")
-        with contextlib.suppress(MeasurementFailed):  # what is left is told by the check
-            wait_for(lambda: not checks.drained(bench.redis, n, counted), "a settled end", 5.0)
-        return done["at"] - began, checks.drained(bench.redis, n, counted)
+    def left(self, bench: Bench) -> tuple[str, ...]:
+        """Return what is left behind after all jobs were worked off."""
 
 
 @contextlib.contextmanager
-def worker(system: System, bench: Bench, n: int, files: Files) -> Iterator[None]:
-    """Run a worker of this system that counts to n, until the block ends."""
-    environment = bench.environment(
-        BENCH_N=str(n), BENCH_DONE=str(files.done), BENCH_READY=str(files.ready)
-    )
-    with files.log.open("ab") as log:
-        worker = subprocess.Popen(
-            system.command(), env=environment, cwd=bench.folder, stdout=log, stderr=log
-        )
+def worker(
+    system: System, bench: Bench, site: Site, processes: int = 1, **more: str
+) -> Iterator[list[int]]:
+    """Run a worker of this system, idle when the block begins, until it ends; yields the pids that were started."""
+    environment = bench.environment(**site.environment(), **more)
+    with site.log.open("ab") as log:
+        started = [
+            subprocess.Popen(command, env=environment, cwd=site.folder, stdout=log, stderr=log)
+            for command in system.commands(processes)
+        ]
     try:
-        yield
+        wait_for(
+            lambda: system.ready(bench, site, processes), f"{system.name}'s worker: see {site.log}"
+        )
+        yield [each.pid for each in started]
     finally:
-        worker.send_signal(signal.SIGTERM)
+        site.end.touch()
+        _end(started)
+
+
+def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
+    for each in started:
+        each.send_signal(signal.SIGTERM)
+    for each in started:
         try:
-            worker.wait(40)
+            each.wait(40)
         except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+            each.kill()
+            each.wait()
 
 
 class Qik:
-    """Ours: `qik work` with one process. The queue is paused while it boots."""
+    """Ours: `qik work`. The queue is paused while it boots."""
 
     name = OURS
+    cases = frozenset(CaseName)
 
-    def __init__(self) -> None:
-        self.last = 0
-        """The job that is pushed when the worker is released."""
+    def fresh(self, bench: Bench) -> None:
+        """Empty the server."""
+        bench.fresh()
 
-    def fill(self, bench: Bench, n: int) -> None:
-        """Put all jobs but the last into a paused queue."""
-        Store(bench.redis_url, birth_ms=0).look()  # nothing is held back, as it is after a loss
-        bench.redis.sadd("paused", QUEUE)
-        bench.side("bulk", n - 1)
-        self.last = n - 1
-        configure(redis=bench.redis_url)
+    def push(self, bench: Bench, kind: str, n: int, argument: object = "") -> Mapping[str, Any]:
+        """Push by `side.py`."""
+        return bench.side(kind, n, argument)
 
-    def command(self) -> Sequence[str]:
-        """Return the command that users run, with one line per job off."""
+    def share(self, n: int) -> int:
+        """Return all of them."""
+        return n
+
+    def hold(self, bench: Bench, kind: str, n: int) -> None:
+        """Put the jobs into a paused queue."""
+        store = Store(bench.redis_url, birth_ms=0)
+        store.look()  # nothing is held back, as it is after a loss
+        Queue(QUEUE, store).pause()
+        store.close()
+        if n:
+            self.push(bench, kind, n)
+
+    def commands(self, processes: int) -> Sequence[Sequence[str]]:
+        """Return the command that users run."""
         work = [sys.executable, "-m", "qik_core.cli", "work", "benchmarks.jobs"]
-        return [*work, "-p", "1", "-c", str(CONCURRENCY), "-q", QUEUE]
+        return [[*work, "-p", str(processes), "-c", str(CONCURRENCY), "-q", QUEUE]]
 
-    def ready(self, bench: Bench, files: Files) -> bool:
-        """Return whether the worker sleeps until somebody pushes."""
-        del files
-        return bool(bench.redis.exists(f"qik:idle:{QUEUE}"))
+    def ready(self, bench: Bench, site: Site, processes: int) -> bool:
+        """Return whether all processes sleep until somebody pushes."""
+        del site
+        return bench.redis.scard(f"qik:idle:{QUEUE}") == processes
 
-    def release(self, bench: Bench) -> None:
-        """Take the pause away and push the last job, which wakes the worker."""
-        bench.redis.srem("paused", QUEUE)
-        Noop.perform_async(self.last)
+    def release(self, bench: Bench) -> bool:
+        """Take the pause away, which wakes the worker."""
+        store = Store(bench.redis_url)
+        resumed = Queue(QUEUE, store).resume()
+        store.close()
+        return resumed
 
-    def ask(self, bench: Bench, file: Path) -> None:
-        """Push the job that writes down what the worker has counted."""
-        bench.side("count", 0, file)
+    def pushed(self, bench: Bench, n: int, locks: int) -> tuple[str, ...]:
+        """Return what is wrong with the queue and the locks."""
+        return checks.pushed(bench.redis, n, locks=locks)
+
+    def left(self, bench: Bench) -> tuple[str, ...]:
+        """Return what is in queues, sets and working hashes, and which locks are held."""
+        return checks.left(bench.redis)

@@ -1,19 +1,57 @@
-# The jobs of the benchmark, the same as ours in ../../jobs.py: one small integer, counted in memory.
+# The jobs of the benchmark, the same as ours in ../../jobs.py, counted as in ../../tally.py.
 require "json"
 require "sidekiq"
 
-SEEN = []
-SUM = [0]
-EXPECTED = ENV.fetch("BENCH_N", "0").to_i
+module Tally
+  JIDS, NUMBERS, WAITS, TIMES, BEGUN = [], [], [], [0.0, 0.0], []
+  MARKS = Array.new(ENV.fetch("BENCH_MARKS", "0").to_i).fill(0).pack("C*") # a byte for each
+  LOCK = Mutex.new
 
-def monotonic
-  Process.clock_gettime(Process::CLOCK_MONOTONIC)
-end
+  def self.now
+    Process.clock_gettime(Process::CLOCK_MONOTONIC)
+  end
 
-# Renamed into place, so that whoever waits for the file never reads half of it.
-def report(file, value)
-  File.write(file + ".part", JSON.generate(value))
-  File.rename(file + ".part", file)
+  def self.saw(jid, number)
+    start if BEGUN.empty?
+    NUMBERS << number
+    JIDS << jid
+    TIMES[1] = now
+  end
+
+  def self.mark(number)
+    start if BEGUN.empty?
+    MARKS.setbyte(number, MARKS.getbyte(number) + 1)
+    TIMES[1] = now
+  end
+
+  def self.start
+    LOCK.synchronize do
+      next unless BEGUN.empty?
+      TIMES[0] = now
+      BEGUN << true
+      Thread.new { write_often }
+    end
+  end
+
+  # Whenever it stands still. Renamed into place, so that whoever waits for the file never reads half of it.
+  def self.write_often
+    file = File.join(ENV.fetch("BENCH_TALLY"), "#{Process.pid}.json")
+    written = 0.0
+    loop do
+      last = TIMES[1]
+      sleep 0.05
+      next unless last == TIMES[1] && last != written
+      File.write(file + ".part", JSON.generate(said))
+      File.rename(file + ".part", file)
+      written = last
+    end
+  end
+
+  def self.said
+    marked = MARKS.each_byte.with_index.filter_map { |times, number| number if times > 0 }
+    { calls: JIDS.size + MARKS.each_byte.sum, distinct: JIDS.uniq.size + marked.size, jids: JIDS,
+      sum: NUMBERS.sum + marked.sum, waits: WAITS, first: TIMES[0], last: TIMES[1] }
+  end
 end
 
 class Noop
@@ -21,19 +59,36 @@ class Noop
   sidekiq_options queue: "bench", retry: 25
 
   def perform(number)
-    SUM[0] += number
-    SEEN << jid
-    report(ENV.fetch("BENCH_DONE"), at: monotonic) if SEEN.size == EXPECTED
+    Tally.saw(jid, number)
   end
 end
 
-# Pushed after the drain: what this process has counted, runs too many included.
-class Count
+class Nap
   include Sidekiq::Job
-  sidekiq_options queue: "bench", retry: false
+  sidekiq_options queue: "bench", retry: 25
 
-  def perform(file)
-    report(file, calls: SEEN.size, distinct: SEEN.uniq.size, sum: SUM[0])
+  def perform(number)
+    sleep 0.001
+    Tally.saw(jid, number)
+  end
+end
+
+class Stamp
+  include Sidekiq::Job
+  sidekiq_options queue: "bench", retry: 25
+
+  def perform(pushed)
+    Tally::WAITS << Process.clock_gettime(Process::CLOCK_MONOTONIC, :nanosecond) - pushed
+    Tally.saw(jid, 0)
+  end
+end
+
+class Mark
+  include Sidekiq::Job
+  sidekiq_options queue: "bench", retry: 25
+
+  def perform(number)
+    Tally.mark(number)
   end
 end
 
@@ -42,8 +97,5 @@ end
 Redis.silence_deprecations = true
 
 Sidekiq.configure_client { |config| config.redis = { url: ENV.fetch("REDIS_URL"), size: 1 } }
-Sidekiq.configure_server do |config|
-  config.redis = { url: ENV.fetch("REDIS_URL") }
-  config.on(:startup) { report(ENV.fetch("BENCH_READY"), at: monotonic) }
-end
-Sidekiq.logger.level = Logger::WARN
+Sidekiq.configure_server { |config| config.redis = { url: ENV.fetch("REDIS_URL") } }
+Sidekiq.logger.level = Logger::WARN unless ENV["BENCH_LOG"]
