@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Sequence
 from functools import partial
 
+from qik_core import hooks, tallies
 from qik_core.capsule import Capsules
 from qik_core.ends import unique_of
 from qik_core.gate import Gate
@@ -37,6 +38,9 @@ class Admission:
                 free.append(job)
             else:
                 self._capsules.done.append(ended)
+                # Of a superseded one nothing is counted: it ends where its key is held.
+                if tallies.current is not None and ended.kind is not Kind.GONE:
+                    tallies.current.ended(ended)
         return free
 
     def supersede(self, fields: Collection[bytes]) -> None:
@@ -59,7 +63,16 @@ class Admission:
             self._capsules.cancel(self.gate.cancelled(self._capsules.running()))
 
     def _over(self, job: Fetched, *, shut: bool) -> Other | None:
+        """Return what becomes of a job that may not start. Never raises: the others would stay with nobody.
+
+        Where the switches meet a defect the job goes on to its thread, which asks them again before it runs anything, and
+        sets aside in the dead set what they still cannot judge: it is neither lost nor run.
+        """
         if job.field in self.superseded:
             unique, jid = unique_of(job)
             return Other(job, Kind.GONE, unique, jid, job.queue, failed=False)
-        return self.gate.over(job) if shut and self.gate is not None else None
+        try:
+            return self.gate.over(job) if shut and self.gate is not None else None
+        except Exception as error:  # noqa: BLE001 - told, and it goes on
+            hooks.defect("kill switches", error)
+            return None

@@ -21,6 +21,8 @@ from qik_core.errors import ArgumentError, DefinitionError
 
 _MISSING: Final = inspect.Parameter.empty
 _encoder = msgspec.json.Encoder()
+encode_row: Final[Callable[[Sequence[Any]], bytes]] = _encoder.encode
+"""The JSON of written arguments."""
 _REFUSED_KINDS: Final[Mapping[Any, str]] = {
     inspect.Parameter.KEYWORD_ONLY: "is keyword-only: arguments travel by position, remove the `*` before it",
     inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments: take one list[…] instead",
@@ -61,6 +63,16 @@ class Untyped:
             )
         return tuple(args)
 
+    def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """Return the arguments of one job, checked.
+
+        Raises:
+            ArgumentError: keywords, or something that JSON cannot carry.
+        """
+        checked = list(self.bind(args, kwargs))
+        strict.check(checked, f"{self.owner}: args", strict.DEPTH + 1)
+        return checked
+
     def dump_rows(self, rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
         """Return the arguments of many jobs, checked.
 
@@ -70,15 +82,10 @@ class Untyped:
         checked: list[Sequence[Any]] = []
         for index, row in enumerate(rows):
             try:
-                checked.append(list(_row(row)))
-                strict.check(checked[-1], f"{self.owner}: args", strict.DEPTH + 1)
+                checked.append(self.dump(_row(row), {}))
             except ArgumentError as error:
                 raise RowError(index, str(error)) from None
         return checked
-
-    def encode(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """Return the JSON of each row of checked arguments."""
-        return encode_rows(rows)
 
     def keys(
         self, rows: Sequence[Sequence[Any]], _encoded: Sequence[bytes] | None = None
@@ -113,7 +120,17 @@ class Arguments:
     Annotations are looked up at definition; those that name something defined further down, at the first use.
     """
 
-    __slots__ = ("_find", "_loads", "_parameters", "_unique", "defaults", "least", "names", "owner")
+    __slots__ = (
+        "_find",
+        "_loads",
+        "_ordered",
+        "_parameters",
+        "_unique",
+        "defaults",
+        "least",
+        "names",
+        "owner",
+    )
 
     def __init__(
         self,
@@ -129,6 +146,7 @@ class Arguments:
         self._unique: tuple[int, ...] | None = None
         self._parameters: tuple[Parameter, ...] | None = None
         self._loads: tuple[tuple[Callable[[Any, str], Any], str], ...] = ()
+        self._ordered: bool | None = None
 
     @classmethod
     def of(
@@ -255,19 +273,16 @@ class Arguments:
                     raise RowError(index, str(error)) from None
             raise
 
-    def encode(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """Return the JSON of each row of written arguments."""
-        return encode_rows(rows)
-
     def keys(
         self, rows: Sequence[Sequence[Any]], encoded: Sequence[bytes] | None = None
     ) -> Sequence[bytes]:
         """Return for each row of written arguments the bytes that make it unique. `encoded` spares work when at hand."""
         every = self._unique is None
         chosen = rows if every else [self._pick(row) for row in rows]
-        if all(
-            self.parameters[place].codec.ordered for place in self._unique or range(len(self.names))
-        ):
+        if self._ordered is None:
+            places = self._unique or range(len(self.names))
+            self._ordered = all(self.parameters[place].codec.ordered for place in places)
+        if self._ordered:
             return (
                 encoded
                 if every and encoded is not None

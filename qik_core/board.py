@@ -66,6 +66,8 @@ class Board:
             self._look(ask)
             return True
         finally:
+            # Again: an ask that hung would otherwise be made with every call.
+            self._next = self._now() + self._every
             self._looking.release()
 
     def take(self, snapshot: Snapshot) -> bool:
@@ -75,9 +77,9 @@ class Board:
         if snapshot.version <= before.version or forgets:
             return False
         self.snapshot = snapshot
-        if snapshot.rules != before.rules:
+        if (snapshot.rules, snapshot.known) != (before.rules, before.known):
             flags = ", ".join(snapshot.rules) or "none"
-            log.info("kill switches changed", extra={"flags": flags})
+            log.info("kill switches changed", extra={"flags": flags, "known": snapshot.known})
         return True
 
     def count(self, flag: str, jobs: int) -> None:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Generic, NamedTuple, TypeVar, Unpack
+from typing import Any, Generic, NamedTuple, TypeVar, Unpack
 
-from qik_core import aio, client, commits, inline, options
+from qik_core import aio, bulk, client, commits, inline, options
 from qik_core.arguments import RowError
 from qik_core.commits import Deferred
 from qik_core.definition import Definition
 from qik_core.errors import ArgumentError
 from qik_core.options import SetOptions
 from qik_core.payload import Payload, header
-from qik_core.plan import Plan
+from qik_core.plan import PLAIN, Plan
 from qik_core.results import BulkResult, Push
 from qik_core.shapes import BATCH, BulkOf, Delay, Moment, Moments, P, T
 
 R = TypeVar("R")
-_PLAIN: Final = Plan()
 
 
 class Ready(NamedTuple):
@@ -44,7 +43,7 @@ class Calls:
 
     def _ready(self) -> Ready:
         if not self._changes:
-            return Ready(self._definition, _PLAIN)
+            return Ready(self._definition, PLAIN)
         return Ready(*client.resolve(self._definition, self._changes))
 
     def _in(self, delay: object) -> Ready:
@@ -238,9 +237,9 @@ class CommitPusher(Calls, Generic[P]):
         at: Moments | None = None,
     ) -> Deferred[BulkResult]:
         definition, plan = self._spread(jitter, at)
-        every = list(client.checked(rows, plan, definition.name))
+        every = list(bulk.checked(rows, plan, definition.name))
         payloads: list[bytes] = []
-        for batch in client.batches(every, batch_size, definition.name):
+        for batch in bulk.batches(every, batch_size, definition.name):
             part = plan.part(len(payloads), len(batch))
             try:
                 payloads += client.current().check(definition, batch, part)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from qik_core import tallies
 from qik_core.crew import Crew
 from qik_core.ends import unique_of
 from qik_core.pace import Pace
@@ -55,6 +56,8 @@ class Capsule:
 
     def fill(self, jobs: Sequence[Fetched]) -> None:
         """Give jobs to the threads."""
+        if tallies.current is not None:
+            tallies.current.fetched(jobs)
         self.pace.filled()
         self.crew.add(jobs)
 

@@ -14,17 +14,19 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from qik_core import application, logs
+from qik_core import application, logs, tallies
 from qik_core.errors import HookFailed, QikError
 from qik_core.heartbeat import Ticker
 from qik_core.settings import Settings, current, use
 from qik_core.shared import Shared, State
+from qik_core.tallies import Tallies
 from qik_core.worker import Site, Worker, start
 
 log: Final = logging.getLogger("qik_core.worker")
@@ -43,7 +45,12 @@ def main() -> None:
     logs.set_up(terms["settings"]["log_level"].upper(), terms["settings"]["log_format"])
     code = 0
     try:
-        Child(shared, terms["life"], _settings(terms["settings"])).live()
+        settings, line = _settings(terms["settings"]), terms.get("line")
+        counting = None if line is None else tallies.begin()
+        child = Child(shared, terms["life"], settings)
+        if counting is not None:
+            child.report(line, counting)
+        child.live()
     except HookFailed as error:
         log.critical("%s", error, exc_info=error.__cause__)
         code = 1
@@ -53,6 +60,7 @@ def main() -> None:
     except BaseException:
         log.exception("the process ends")
         code = 1
+    logs.finish()
     os._exit(code)
 
 
@@ -89,6 +97,7 @@ class Child:
         self._woken = threading.Event()
         self._told: list[int] = []
         self._failed: BaseException | None = None
+        self._last_words: Callable[[], None] = lambda: None
         self._worker = Worker(
             settings,
             Site(
@@ -115,6 +124,15 @@ class Child:
         self._shared.state = State.STOPPING
         beginning.join(_FAREWELL)
         self._finish(time.monotonic() + self._settings.shutdown)
+
+    def report(self, line: int, counting: Tallies) -> None:
+        """Answer the parent's questions for metrics, which come on this descriptor."""
+        from qik_core.metrics import Reporter
+
+        os.set_inheritable(line, False)  # noqa: FBT003 - what a job spawns must not keep it open
+        reporter = Reporter(socket.socket(fileno=line), self._worker.courier.capsules, counting)
+        self._last_words = reporter.last
+        start(reporter.run, "metrics")
 
     def _works(self) -> bool:
         """Whether the courier turns: a process whose courier hangs would run nothing, and look alive."""
@@ -171,6 +189,7 @@ class Child:
             running = len(self._worker.courier.capsules.running())
             log.warning("these jobs go back to their queues", extra={"count": running})
         self._worker.leave(time.monotonic() + _FAREWELL)
+        self._last_words()
 
 
 def _end() -> None:

@@ -10,59 +10,33 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TypeAlias
 
-from qik_core import aio, options, registry, strict
+from qik_core import aio, options, registry, strict, tallies, tracing
+from qik_core.answers import Answers, answered
 from qik_core.arguments import RowError
 from qik_core.board import Board
+from qik_core.bulk import batches, check_sizes, checked, too_large
 from qik_core.definition import Definition, untyped
 from qik_core.errors import ArgumentError, DefinitionError, QikError, StoreUnavailable
 from qik_core.gate import Gate
 from qik_core.middleware import client_chain
-from qik_core.parcels import Batch, Parcel, chained, gated, refusal, whole
-from qik_core.plan import Plan
-from qik_core.results import Advanced, BulkResult, Code, Dirtied, Duplicate, Enqueued, Push, Refused
+from qik_core.parcels import Batch, Parcel, chained, gated, whole
+from qik_core.plan import PLAIN, Plan
+from qik_core.results import BulkResult, Code, Push, Refused
 from qik_core.settings import Settings, Wire
 from qik_core.settings import current as current_settings
 from qik_core.shapes import BATCH
-from qik_core.store import Epoch, Store
+from qik_core.store import Chunk, Store
 from qik_core.switches import Snapshot
 
-_LARGEST_BATCH: Final = 100_000
-_HELD_FULL: Final = "held_full: {} is switched off, and 10,000 jobs or 64 MB of it are held already"
 _CALL_ONLY: Final = frozenset({"jid", "wait", "wait_until", "jitter"})
 
 
-@dataclass(slots=True)
-class Answers:
-    """What became of the items of a call, in their order."""
-
-    codes: list[Code] = field(default_factory=list)
-    jids: list[str] = field(default_factory=list)
-    """The jids that were given out; empty for a refused item."""
-    standing: str = ""
-    """After the push of one job: the jid that stands for its key."""
-    refused: Refused | None = None
-    """The last refusal."""
-    epoch: Epoch | None = None
-    """As of the last chunk; None when everything was refused."""
-
-    def only(self) -> Push:
-        """Return the answer to the push of one job."""
-        code = self.codes[0]
-        if self.refused is not None:
-            return self.refused
-        if code is Code.ENQUEUED:
-            return Enqueued(self.standing)
-        if code is Code.ADVANCED:
-            return Advanced(self.standing)
-        if code is Code.DIRTIED:
-            return Dirtied(self.standing)
-        return Duplicate(self.standing, code)
+Made: TypeAlias = tuple[list[Parcel], dict[int, Refused], list[bytes]]
+"""What of a batch is to be sent, the refusals by place, and the jids."""
 
 
 class Client:
@@ -116,9 +90,17 @@ class Client:
             ArgumentError: an argument cannot travel; nothing was written.
             NotEnqueued, OutcomeUnknown: see there.
         """
+        if plan is PLAIN and self._chain is None and not tracing.installed:
+            pushed = self._alone(definition, row)
+            if pushed is not None:
+                return pushed
         answers = Answers()
         try:
-            self.send(definition, [row], plan, answers)
+            if tracing.installed:
+                with tracing.pushing(definition, answers) as marked:
+                    self.send(marked, [row], plan, answers)
+            else:
+                self.send(definition, [row], plan, answers)
         except RowError as error:
             raise ArgumentError(error.message) from None
         return answers.only()
@@ -141,21 +123,65 @@ class Client:
             NotEnqueued, OutcomeUnknown: see there; about one chunk of at most 500 jobs.
         """
         answers, rows = Answers(), checked(rows, plan, definition.name)
-        for batch in batches(rows, batch_size, definition.name):
-            start = len(answers.codes)
-            try:
-                self.send(definition, batch, plan.part(start, len(batch)), answers)
-            except RowError as error:
-                raise error.moved(start) from None
-            except QikError as error:
-                error.add_note(f"perform_bulk: {start:,} items of earlier batches were written")
-                raise
+        # Others than these may take their time: no answer is left unread meanwhile.
+        at_hand = type(rows) in (list, tuple)
+        traced = tracing.pushing(definition, answers, bulk=True) if tracing.installed else None
+        try:
+            with traced or nullcontext(definition) as marked:
+                for batch in batches(rows, batch_size, definition.name):
+                    self._next(marked, batch, plan, answers)
+                    if not at_hand:
+                        answers.land()
+                answers.land()
+        except RowError:
+            raise
+        except QikError as error:
+            done = f"{answers.written:,} items of earlier batches were written"
+            error.add_note(f"perform_bulk: {done}")
+            raise
         if plan.dues is not None and len(plan.dues) > len(answers.codes):
             raise ArgumentError(
                 f"{definition.name}: at has {len(plan.dues):,} times, and rows ended after {len(answers.codes):,}, "
                 "which were written"
             )
-        return BulkResult(answers.codes, answers.jids)
+        return BulkResult(answers.codes, [jid.decode() for jid in answers.jids])
+
+    def _alone(self, definition: Definition, row: Sequence[Any]) -> Push | None:
+        """Push one job for now without what a batch needs; None where a kill switch might stop it: nothing was sent."""
+        with strict.limited(self._limit):
+            jid, raw, digest = definition.build_one(
+                row, self._now(), milliseconds=self._milliseconds
+            )
+        if len(raw) > self._limit:
+            raise ArgumentError(too_large(definition.name, raw, self._limit))
+        spent = self._look()
+        if self.gate.shut:
+            return None
+        unique = definition.unique
+        chunk = Chunk(
+            queue=definition.queue,
+            jids=(jid,),
+            payloads=(raw,),
+            digests=None if digest is None else (digest,),
+            seconds=0 if unique is None else unique.seconds,
+            until="success" if unique is None else unique.until,
+        )
+        pushed = self.store.send(chunk, spent=spent).answer()
+        if tallies.current is not None:
+            tallies.current.pushed(pushed.codes)
+        return answered(pushed.codes[0], pushed.jid)
+
+    def _next(
+        self, definition: Definition, batch: Sequence[Sequence[Any]], plan: Plan, answers: Answers
+    ) -> None:
+        start = len(answers.codes)
+        try:
+            made = self._parcels(definition, batch, plan.part(start, len(batch)))
+        except QikError as error:
+            answers.land()  # what went wrong there came first
+            answers.written = start
+            raise error.moved(start) if isinstance(error, RowError) else error from None
+        self._start(definition, made, answers)
 
     def send(
         self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan, answers: Answers
@@ -166,18 +192,33 @@ class Client:
             RowError: an item cannot travel; nothing of the batch was written.
             NotEnqueued, OutcomeUnknown: see there; about one chunk of at most 500 jobs.
         """
-        parcels, refused, jids = self._parcels(definition, rows, plan)
+        self.start(definition, rows, plan, answers)
+        answers.land()
+
+    def start(
+        self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan, answers: Answers
+    ) -> None:
+        """Do the same, but leave the last chunk on its way, until `answers.land()`: Redis works meanwhile."""
+        self._start(definition, self._parcels(definition, rows, plan), answers)
+
+    def _start(self, definition: Definition, made: Made, answers: Answers) -> None:
+        """Send what was made, each chunk when the one before it has its answer: nothing goes behind a failure."""
+        parcels, refused, jids = made
         spent = self._look()
         if self.gate.shut:
             parcels = self._gated(definition, parcels, refused)
         start = len(answers.codes)
-        answers.codes += [Code.REFUSED] * len(rows)
+        answers.codes += [Code.REFUSED] * len(jids)
         answers.jids += jids
+        if refused and tallies.current is not None:
+            tallies.current.pushed([Code.REFUSED] * len(refused))
         for place, answer in refused.items():
-            answers.jids[start + place] = ""
+            answers.jids[start + place] = b""
             answers.refused = answer
         for parcel in parcels:
-            self._deliver(parcel, start, answers, spent)
+            answers.land()
+            answers.sent(parcel, start, self.store.send(parcel.chunk, spent=spent))
+            spent = 0.0
 
     def look(self) -> Snapshot:
         """Return the kill switches that are known; looks for newer ones once a second."""
@@ -205,16 +246,14 @@ class Client:
         parcels, refused, _ = self._parcels(definition, [row], plan)
         return refused[0] if refused else parcels[0].chunk.payloads[0]
 
-    def _parcels(
-        self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan
-    ) -> tuple[list[Parcel], dict[int, Refused], list[str]]:
+    def _parcels(self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan) -> Made:
         """Return what is to be sent, the refusals by place, and the jids."""
         with strict.limited(self._limit):
             batch = self._batch(definition, rows, plan)
             parcels, refused = (
                 (whole(batch), {}) if self._chain is None else chained(self._chain, batch)
             )
-        return parcels, refused, [jid.decode() for jid in batch.built.jids]
+        return parcels, refused, batch.built.jids
 
     def _batch(self, definition: Definition, rows: Sequence[Sequence[Any]], plan: Plan) -> Batch:
         delays, due = plan.times(len(rows), self._dice)
@@ -227,7 +266,7 @@ class Client:
             jids=plan.given_jids(),
             digests=plan.digests,
         )
-        _check_sizes(definition.name, built.payloads)
+        check_sizes(definition.name, built.payloads)
         return Batch(definition, built, plan.origin, delays, due, plan.versions)
 
     def _look(self) -> float:
@@ -249,16 +288,6 @@ class Client:
             left += some
             refused.update(stopped)
         return left
-
-    def _deliver(self, parcel: Parcel, start: int, answers: Answers, spent: float) -> None:
-        pushed = self.store.push(parcel.chunk, spent=spent)
-        for place, code in zip(parcel.places, pushed.codes, strict=True):
-            answers.codes[start + place] = code
-            if code is Code.REFUSED and parcel.stop is not None:
-                answers.jids[start + place] = ""
-                answers.refused = refusal(parcel.stop, _HELD_FULL.format(parcel.chunk.held))
-        answers.standing = pushed.jid
-        answers.epoch = pushed.epoch
 
 
 # --- the default client, used by job classes -------------------------------------------------------
@@ -345,47 +374,3 @@ def resolve(definition: Definition, given: Mapping[str, Any]) -> tuple[Definitio
     options.known(given, options.CALL_OPTIONS, where)
     changes = {name: value for name, value in given.items() if name not in _CALL_ONLY}
     return definition.with_options(changes, where), Plan.of(given, where)
-
-
-def batches(rows: Iterable[Sequence[Any]], size: int, name: str) -> Iterator[list[Sequence[Any]]]:
-    """Yield the rows of a bulk, `size` at a time.
-
-    Raises:
-        ArgumentError: a size that cannot be.
-    """
-    if type(size) is not int or not 1 <= size <= _LARGEST_BATCH:
-        raise ArgumentError(f"{name}: batch_size is {size!r:.40}: use 1 to {_LARGEST_BATCH:,}")
-    left = iter(rows)
-    while batch := list(islice(left, size)):
-        yield batch
-
-
-def checked(rows: Iterable[Sequence[Any]], plan: Plan, name: str) -> Iterable[Sequence[Any]]:
-    """Return the rows of a bulk.
-
-    Raises:
-        ArgumentError: they are none, or the plan cannot be that of many jobs.
-    """
-    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
-        raise ArgumentError(
-            f"{name}: perform_bulk was given a {strict.named(type(rows))}: use an iterable of tuples, as in [(1,), (2,)]"
-        )
-    if plan.jid is not None:
-        raise ArgumentError(f"{name}: one jid cannot be that of many jobs: leave it out")
-    if plan.dues is not None and isinstance(rows, Sized) and len(rows) != len(plan.dues):
-        raise ArgumentError(
-            f"{name}: at has {len(plan.dues):,} times for {len(rows):,} rows: give one for each, or one for all"
-        )
-    return rows
-
-
-def _check_sizes(name: str, payloads: Sequence[bytes]) -> None:
-    limit = strict.limit()
-    if not payloads or max(map(len, payloads)) <= limit:
-        return
-    index = next(index for index, raw in enumerate(payloads) if len(raw) > limit)
-    raise RowError(
-        index,
-        f"{name}: args make a job of {len(payloads[index]):,} bytes as JSON, larger than {limit:,} bytes (max_payload): "
-        "store it, and pass its id",
-    )

@@ -15,7 +15,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
-from qik_core import logs
+from qik_core import logs, tallies
 from qik_core.context import Context
 from qik_core.store.exchange import Fetched, Outcome
 
@@ -109,6 +109,8 @@ class Crew:
 
     def settle(self, outcome: Outcome) -> None:
         """Take the outcome of a run whose thread has gone on."""
+        if tallies.current is not None:
+            tallies.current.ended(outcome)
         self.done.append(outcome)
         if self.wants_to_hear:
             self._ring()
@@ -137,7 +139,7 @@ class Crew:
 
     def _work(self, slot: int) -> None:
         mark = self._markers[slot]
-        enter = partial(self._contexts.__setitem__, slot)
+        enter, process = partial(self._contexts.__setitem__, slot), self._performer(slot)
         logs.speak_for(partial(self._contexts.__getitem__, slot))
         while True:
             try:
@@ -156,7 +158,7 @@ class Crew:
             self._busy[slot] = job
             mark(job.field)
             self._runs[slot] += 1
-            outcome = self._process(job, enter)
+            outcome = process(job, enter)
             if self._forked:
                 os._exit(0)
             self._seconds[slot] += time.monotonic() - began
@@ -167,6 +169,13 @@ class Crew:
             mark(b"")
             if self.wants_to_hear:
                 self._ring()
+
+    def _performer(self, slot: int) -> Process:
+        """Return what performs a job; nothing stands in front of it where nobody counts."""
+        counting = tallies.current
+        if counting is None:
+            return self._process
+        return counting.around(self._process, self._contexts, self._since, slot)
 
     def _note_fork(self) -> None:
         self._forked = True

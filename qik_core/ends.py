@@ -89,6 +89,11 @@ def ended_well(outcome: Outcome) -> bool:
     return type(outcome) is Done or (type(outcome) is Other and outcome.counter == "discarded")
 
 
+def said(outcome: Outcome | None) -> str:
+    """Return how a run ended, in a word; None is one that ended well, whose row is looked at later."""
+    return (outcome.counter or outcome.kind.name.lower()) if type(outcome) is Other else "done"
+
+
 def _over(job: Fetched, payload: Payload, *, counter: str = "", note: bytes = b"") -> Other:
     return Other(
         job,

@@ -28,11 +28,12 @@ from qik_core.settings import current
 from qik_core.store import Store
 from qik_core.store.flush import CHUNK, FlushStore, Home, Place, TurnLost, home_of
 from qik_core.store.records import Claim
-from qik_core.store.windows import ListReader, Window
+from qik_core.store.windows import Entry, ListReader, Window
 
 __all__ = ["Asked", "Flushing", "Found", "Home", "Judge", "Place", "Seen", "home_of"]
 
 _PAUSE: Final = 0.2
+_TURNS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +166,18 @@ class Flushing:
         """Remove what the judge says, from these lists and sorted sets and from what is aside.
 
         `whole`: everything is meant, and the loss id changes: locks of all that is left are made anew, passes begin again.
-        `waits` is told who flushes now, while this one waits for its turn.
+        `waits` is told who flushes now, while this one waits for its turn. Raises TurnLost when others took it ten times.
         """
-        while True:
+        for left in reversed(range(_TURNS)):
             with self._turn(waits):
                 try:
                     self._all_steps(judge, sources, whole=whole)
                 except TurnLost:
-                    continue
-                return
+                    if not left:
+                        raise
+                else:
+                    return
+            self._wait(_PAUSE)
 
     @contextmanager
     def _turn(self, waits: Callable[[str], object]) -> Iterator[None]:
@@ -188,28 +192,24 @@ class Flushing:
     def _all_steps(self, judge: Judge, sources: Collection[bytes], *, whole: bool) -> None:
         homes = [each for each in self._redis.homes() if not each.trash]
         loss = self._store.look().loss
-        stayed = [
-            each for each in homes if not each.goes_aside and self._thin(judge, each, sources)
-        ]
         for home in homes:
-            if home.goes_aside and (home.key in sources or (whole and self._redis.counted(home))):
+            if home.key in sources and not home.goes_aside:
+                self._thin(judge, home)
+        for home in homes:
+            if home.goes_aside and (home.key in sources or (whole and self._redis.has_some(home))):
                 self._redis.aside(home)
         if whole:
             self._redis.renew(loss)
+            self._relock()
         for home in self._redis.asides():
             self._sort(judge, home)
-        for home in stayed if whole else ():
-            self._relock(home)
 
-    def _thin(self, judge: Judge, home: Home, sources: Collection[bytes]) -> bool:
-        """Remove jobs where they are; says whether some of ours stayed that have a lock."""
-        if home.key not in sources:
-            return home.place is not Place.DEAD
-        stayed, reader = False, self._redis.windows(home)
+    def _thin(self, judge: Judge, home: Home) -> None:
+        """Remove jobs where they are; what comes from now on is left, else this might never end."""
+        last, reader = self._redis.last(home), self._redis.windows(home)
         for window in reader:
-            jobs = _seen(home, window).jobs
-            gone = self._chosen(judge, jobs)
-            stayed = stayed or len(gone) < len(jobs)
+            self._redis.go_on()
+            gone = self._chosen(judge, _seen(home, window).jobs)
             for start in range(0, len(gone), CHUNK):
                 some = gone[start : start + CHUNK]
                 claims = [Claim(job.raw, job.jid, job.digest) for job in some]
@@ -217,7 +217,16 @@ class Flushing:
                 judge.ended(some, removed)
                 if isinstance(reader, ListReader):
                     reader.removed([job.raw for job, out in zip(some, removed, strict=True) if out])
-        return stayed and home.place is not Place.DEAD
+            if last is None or any(_is_behind(each, last) for each in window.entries):
+                break
+        self._redis.go_on()  # a drop that has removed some does not say itself that the turn was lost
+
+    def _relock(self) -> None:
+        """Give all that is not aside its locks again, also where jobs have come since this flush began."""
+        for home in self._redis.homes():
+            locked = home.place is not Place.DEAD and not home.trash
+            if locked and (not home.goes_aside or self._redis.has_some(home)):
+                self._redis.relock(home)
 
     def _chosen(self, judge: Judge, jobs: Sequence[Found]) -> list[Found]:
         return (
@@ -237,11 +246,16 @@ class Flushing:
             out = [job for job, out in zip(found, gone, strict=True) if job is not None and out]
             judge.ended(out, [done] * len(out))
 
-    def _relock(self, home: Home) -> None:
-        for window in self._redis.windows(home):
-            locked = [job.raw for job in _seen(home, window).jobs if job.digest]
-            if locked:
-                self._redis.keep(home, locked, window.at)
+    def removed(self, export: str, jids: Sequence[str]) -> set[str] | None:
+        """Return which of these jids the last step removed that was noted under the id of a file that keeps jobs.
+
+        None when that is not known any more.
+        """
+        return self._redis.removed(export, jids)
+
+    def note(self, export: str) -> None:
+        """Note from now on, under the id of the file, which jobs each step has removed; what was noted is forgotten."""
+        self._redis.note(export)
 
     # --- put back --------------------------------------------------------------------------------
 
@@ -259,6 +273,11 @@ class Flushing:
         The last one of a list is fetched first.
         """
         return self._redis.restore(export, home, rows)
+
+
+def _is_behind(entry: Entry, last: Entry) -> bool:
+    """Whether a reader has come to the last one, or further."""
+    return entry.raw == last.raw or (entry.score or 0.0) > (last.score or 0.0)
 
 
 def _seen(home: Home, window: Window) -> Seen:

@@ -111,6 +111,9 @@ class Gate:
             stop = self.stop(Payload.decode(job.raw), job.queue)
         except MalformedPayload:
             return False
+        except Exception as error:  # noqa: BLE001 - told; the other runs must hear of it all the same
+            hooks.defect("kill switches", error)
+            return False
         return stop is not None and stop.cancel
 
     def _may_concern(self, job: Fetched) -> bool:

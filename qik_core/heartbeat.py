@@ -20,6 +20,7 @@ from qik_core.alone import Wish
 from qik_core.capsule import Capsules
 from qik_core.courier import Courier
 from qik_core.errors import StoreError, StoreUnavailable
+from qik_core.minutes import Minutes
 from qik_core.shared import Shared, clock
 from qik_core.store import recovery
 from qik_core.store.link import Arg, Link
@@ -102,6 +103,10 @@ class Heartbeat:
     def count(self, name: str, number: int) -> None:
         """Add to a total that is kept for people; for `on_beat`, or when `run` has ended. Raises StoreError."""
         self._courier.store.count(self._link, name, number)
+
+    def record(self, minutes: Minutes) -> None:
+        """Write what ran lately; when and by whom as `count`."""
+        minutes.write(self._link.run, time.time())
 
     def beat(self) -> None:
         """Beat once. Raises StoreError."""

@@ -52,6 +52,7 @@ async def perform_on_loop(definition: Definition, row: Sequence[Any], plan: Plan
     bridge = _Bridge(asyncio.get_running_loop())
     context = contextvars.copy_context()
     done: Future[Any] = Future()
+    done.set_running_or_notify_cancel()  # so that a call that is cancelled leaves the thread where to put its answer
 
     def run() -> None:
         try:
@@ -61,7 +62,7 @@ async def perform_on_loop(definition: Definition, row: Sequence[Any], plan: Plan
 
     threading.Thread(target=run, name=f"qik-inline-{definition.name}", daemon=True).start()
     try:
-        return await asyncio.shield(asyncio.wrap_future(done))
+        return await asyncio.wrap_future(done)
     except asyncio.CancelledError:
         bridge.cancel()
         raise
@@ -73,12 +74,22 @@ class _Bridge:
 
     loop: asyncio.AbstractEventLoop
     work: list[Future[Any]] = field(default_factory=list)
+    cancelled: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        self.work.append(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
-        return self.work[-1].result()
+        # Under the lock: the loop can start the coroutine, and the caller cancel it, before this thread has noted the work.
+        with self.lock:
+            if self.cancelled:
+                coroutine.close()
+                raise asyncio.CancelledError
+            work = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+            self.work.append(work)
+        return work.result()
 
     def cancel(self) -> None:
+        with self.lock:
+            self.cancelled = True
         for each in self.work:
             each.cancel()
 

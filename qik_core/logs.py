@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, TextIO
 
@@ -38,6 +40,9 @@ _COLOURS: Final = (
     (logging.INFO, "\x1b[32m"),
     (logging.NOTSET, "\x1b[2m"),
 )
+_PAGE: Final = 4_096  # bytes that a pipe takes at once
+_MOST: Final = 10_000  # lines that wait
+_PATIENCE: Final = 1.0
 _LONGEST: Final = 20_000  # characters of a traceback; an error's message may have any length
 
 
@@ -56,8 +61,22 @@ class Running(Protocol):
 
 
 Cell = Callable[[], Running | None]
+Fields = Callable[[], Mapping[str, Any]]
 _cell: Final[ContextVar[Cell | None]] = ContextVar("qik_cell", default=None)
 _cells: Final[dict[int, Cell]] = {}
+_further: Final[list[Fields]] = []
+
+
+def tell_also(fields: Fields) -> None:
+    """Let every line carry what `fields` returns when it is written, where the line says nothing of it itself."""
+    if fields not in _further:
+        _further.append(fields)
+
+
+def tell_no_more(fields: Fields) -> None:
+    """Let lines carry it no longer."""
+    if fields in _further:
+        _further.remove(fields)
 
 
 def speak_for(cell: Cell) -> None:
@@ -102,6 +121,9 @@ class JobFields(logging.Filter):
         """Say whether the record is written."""
         cell = _cell.get()
         run = cell() if cell is not None else None
+        for fields in _further:
+            with contextlib.suppress(Exception):  # nobody who logs fails of it
+                vars(record).update({**fields(), **vars(record)})
         if run is not None:
             known = {"jid": run.jid, "job": run.payload.class_name, "queue": run.queue}
             vars(record).update({**known, **vars(record)})
@@ -187,12 +209,121 @@ def _shortened(text: str) -> str:
     )
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Standard error. Nobody who logs fails of it, even when a job has closed it."""
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes lines by a thread of its own: a job thread that writes gives its turn to nine others, and waits for all of them.
+
+    A line from WARNING on is out, behind those that wait, when its call returns; a process that is killed loses what has
+    waited for some milliseconds. Nobody who logs fails of it, even when a job has closed the stream; where it takes no lines
+    for a while, a line says how many are missing.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: deque[str] = deque()
+        self._waiting = threading.Event()
+        self._turn = threading.Lock()
+        self._process = os.getpid()
+        self._forked = False
+        self._lost = 0
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Take a record as any handler does, but without its lock: lines are put together by many threads at once."""
+        passed: Any = self.filter(record)  # from Python 3.12 on it may be another record
+        if passed:
+            self.emit(record if passed is True else passed)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put the line behind the others."""
+        if self._process != os.getpid():
+            self._begin_anew()
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+            if self._forked or record.levelno >= logging.WARNING or len(self._lines) > _MOST:
+                self.flush()
+            elif not self._waiting.is_set():
+                self._waiting.set()
+        except Exception:  # noqa: BLE001 - as logging's own
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write the lines that wait now; nobody waits longer than a second for another thread that writes.
+
+        Raises what the stream raises.
+        """
+        left = len(self._lines)
+        if not self._turn.acquire(timeout=_PATIENCE):
+            return
+        try:
+            while left > 0 and self._lines:
+                left -= self._put_next()
+        finally:
+            self._turn.release()
+            if self._lines:
+                self._waiting.set()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        """Say so if that can be said."""
         with contextlib.suppress(Exception):
             super().handleError(record)
+
+    def _put_next(self) -> int:
+        """Write some lines; returns how many."""
+        lines = self._piece()
+        try:
+            if self._lost:
+                self._put(self._gap())
+                self._lost = 0
+            self._put("".join(lines))
+        except BaseException:
+            self._lost += len(lines)
+            raise
+        return len(lines)
+
+    def _put(self, text: str) -> None:
+        self.stream.write(text)
+        self.stream.flush()
+
+    def _gap(self) -> str:
+        said = f"up to {self._lost} lines are missing here: they could not be written"
+        level = {"levelno": logging.WARNING, "levelname": "WARNING"}
+        record = logging.makeLogRecord({"name": log.name, "msg": said, **level})
+        return self.format(record) + self.terminator
+
+    def _piece(self) -> list[str]:
+        """Return whole lines of about a page at the most, which a pipe takes at once beside those of other processes."""
+        lines = [self._lines.popleft()]
+        room = _PAGE - _bytes(lines[0])
+        while self._lines and (room := room - _bytes(self._lines[0])) >= 0:
+            lines.append(self._lines.popleft())
+        return lines
+
+    def _write(self) -> None:
+        while True:
+            self._waiting.wait()
+            self._waiting.clear()
+            try:
+                self.flush()
+            except Exception:  # noqa: BLE001 - the stream's: lines that are left have this thread try again
+                time.sleep(_PATIENCE)
+
+    def _begin_anew(self) -> None:
+        """Write at once from now on: the thread, and the lines that wait, are those of the process that forked."""
+        self._process, self._forked = os.getpid(), True
+        self._lines, self._turn, self._waiting = deque(), threading.Lock(), threading.Event()
+
+
+def _bytes(line: str) -> int:
+    return len(line) if line.isascii() else 4 * len(line)
+
+
+def finish() -> None:
+    """Write what waits, before a process ends by `os._exit`."""
+    for handler in logging.root.handlers:
+        if isinstance(handler, Handler):
+            with contextlib.suppress(Exception):
+                handler.flush()
 
 
 def set_up(level: str, form: str = "plain") -> None:
@@ -202,7 +333,7 @@ def set_up(level: str, form: str = "plain") -> None:
     """
     if form == "auto":
         form = "pretty" if sys.stderr.isatty() else "plain"
-    handler = _Handler(sys.stderr)
+    handler = Handler(sys.stderr)
     handler.setFormatter(_FORMS[form]())
     logging.basicConfig(level=level, handlers=[handler])
     carry_job_fields()

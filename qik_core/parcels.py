@@ -7,8 +7,10 @@ gave; changed arguments are bound again and make another key. Jobs that it sent 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from qik_core import options, strict
 from qik_core.definition import Built, Definition
@@ -59,16 +61,12 @@ class _Passed:
 def whole(batch: Batch) -> list[Parcel]:
     """Return the parcels of a batch that no middleware looks at."""
     built, queue = batch.built, batch.definition.queue
-    return [
-        _parcel(
-            batch,
-            queue,
-            range(start, min(start + MOST, len(built.jids))),
-            built.payloads,
-            built.digests,
-        )
-        for start in range(0, len(built.jids), MOST)
-    ]
+    count = len(built.jids)
+    if count <= MOST:  # as it is, without a copy
+        chunk = _chunk(batch, queue, built, (batch.delays, batch.due, batch.versions))
+        return [Parcel(range(count), chunk)] if count else []
+
+    return [_cut(batch, start, min(start + MOST, count)) for start in range(0, count, MOST)]
 
 
 def chained(chain: Next[ClientResult], batch: Batch) -> tuple[list[Parcel], dict[int, Refused]]:
@@ -188,28 +186,41 @@ def _rebound(definition: Definition, args: Any) -> list[Any]:
     return list(definition.arguments.dump_rows([definition.arguments.load(args)])[0])
 
 
+def _cut(batch: Batch, start: int, end: int) -> Parcel:
+    def cut(values: Any) -> Any:
+        return None if values is None else values[start:end]
+
+    times = cut(batch.delays), cut(batch.due), cut(batch.versions)
+    chunk = _chunk(batch, batch.definition.queue, Built(*map(cut, batch.built)), times)
+    return Parcel(range(start, end), chunk)
+
+
 def _regrouped(batch: Batch, queue: str, passed: Sequence[_Passed]) -> Parcel:
     places = [each.place for each in passed]
-    payloads = dict(zip(places, (each.raw for each in passed), strict=True))
-    digests = {each.place: each.digest for each in passed if each.digest is not None}
-    return _parcel(batch, queue, places, payloads, digests or None)
+    jids = [batch.built.jids[place] for place in places]
+    digests = [each.digest for each in passed if each.digest is not None]
+    built = Built(jids, [each.raw for each in passed], digests or None)
 
-
-def _parcel(batch: Batch, queue: str, places: Sequence[int], payloads: Any, digests: Any) -> Parcel:
-    def pick(values: Any) -> list[Any] | None:
+    def pick(values: Any) -> Any:
         return None if values is None else [values[place] for place in places]
 
+    times = pick(batch.delays), pick(batch.due), pick(batch.versions)
+    return Parcel(places, _chunk(batch, queue, built, times))
+
+
+def _chunk(batch: Batch, queue: str, built: Built, times: tuple[Any, Any, Any]) -> Chunk:
+    """Return the chunk of some jobs of a batch; `times`: their delays, due times and versions."""
     unique = batch.definition.unique
-    chunk = Chunk(
+    delays, due, versions = times
+    return Chunk(
         queue=queue,
-        jids=[batch.built.jids[place] for place in places],
-        payloads=[payloads[place] for place in places],
-        digests=pick(digests),
+        jids=built.jids,
+        payloads=built.payloads,
+        digests=built.digests,
         seconds=unique.seconds if unique else 0,
         until=unique.until if unique else "success",
         origin=batch.origin,
-        delays=pick(batch.delays),
-        due=pick(batch.due),
-        versions=pick(batch.versions),
+        delays=delays,
+        due=due,
+        versions=versions,
     )
-    return Parcel(places, chunk)

@@ -32,7 +32,7 @@ if __name__ == "__main__":
     sys.modules["qik_core"] = _package
 
 from qik_core.notice import Notify, in_words, log, write_as
-from qik_core.seat import Child, Recovery, Seat
+from qik_core.seat import Child, Recovery, Seat, onlooker
 from qik_core.shared import Shared, clock
 
 SPEC_VARIABLE: Final = (
@@ -74,6 +74,7 @@ class Parent:
         self.notify = Notify(environment)
         self.seats = [Seat(index) for index in range(spec.processes)]
         self.recoveries: list[Recovery] = []
+        self.onlooker = onlooker(spec.settings, spec.heartbeat)
         self.exit_code = 0
         inherited = {
             name: value for name, value in environment.items() if name not in _SERVICE_VARIABLES
@@ -110,6 +111,11 @@ class Parent:
         self._watch(now)
         self._fill(now)
         self._recover(now)
+        if self.onlooker is not None:
+            states = {
+                each.index: each.child.shared.state if each.child else None for each in self.seats
+            }
+            self.onlooker.saw(now, states)
         self.notify.alive(now)
 
     def _finished(self, now: float) -> bool:
@@ -180,6 +186,8 @@ class Parent:
         identity, started = child.shared.identity, child.shared.started()
         child.shared.close()
         pause = seat.vacate(now, now - child.born, innocent=clean)
+        if self.onlooker is not None:
+            self.onlooker.leave(seat.index, clean=clean)
         log(
             "INFO" if clean else "ERROR",
             f"child {seat.index} ended: {in_words(code)}",
@@ -229,27 +237,35 @@ class Parent:
 
     def _spawn(self, seat: Seat, now: float) -> None:
         seat.used = True
-        shared = Shared.create(self.spec.slots)
-        terms = {
-            "index": seat.index,
-            "shm": shared.fd,
-            "life": self._life,
-            "settings": self.spec.settings,
-        }
-        try:
+        shared: Shared | None = None
+        line: int | None = None
+        try:  # each of these takes a descriptor
+            shared = Shared.create(self.spec.slots)
+            line = self.onlooker.join(seat.index) if self.onlooker is not None else None
+            terms = {
+                "index": seat.index,
+                "shm": shared.fd,
+                "life": self._life,
+                "line": line,
+                "settings": self.spec.settings,
+            }
             process = subprocess.Popen(  # noqa: S603  the argv of our own specification
                 self.spec.child,
                 env={**self._environment, CHILD_VARIABLE: json.dumps(terms)},
                 stdin=subprocess.DEVNULL,
-                pass_fds=(shared.fd, self._life),
+                pass_fds=[shared.fd, self._life, *([] if line is None else [line])],
                 start_new_session=True,  # a terminal's Ctrl-C must reach it once, through us
             )
         except OSError as error:
-            shared.close()
+            if shared is not None:
+                shared.close()
             pause = seat.vacate(now, 0.0, innocent=False)
             log("ERROR", f"child {seat.index} cannot be spawned", error=str(error), pause=pause)
             self._boot_failed(0, now)
             return
+        finally:
+            if line is not None:
+                os.close(line)
         seat.child = Child(process, shared, now)
 
     # --- watching ------------------------------------------------------------

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from qik_core import tracing
+from qik_core.answers import Answers
 from qik_core.api.numbers import latency
-from qik_core.client import Answers, Client, open_store
+from qik_core.client import Client, open_store
 from qik_core.definition import Definition
 from qik_core.jobs import Job
 from qik_core.plan import Plan
@@ -22,11 +26,13 @@ from qik_core.settings import current
 from qik_core.store import Epoch, Origin, Store, ended, rolls
 from qik_core.store.census import Census, Where, census
 from qik_core.store.ended import ANY_VERSION, Ended, EndedKind
+from qik_core.store.epoch import lineage
 from qik_core.store.glance import glance
 from qik_core.store.pressure import load_of, orphans
 from qik_core.store.trace import PATIENCE, Holder, Line, LockState, Spot, Trace, find, trace
 from qik_core.store.witness import Witness, life, witness
 from qik_core.switching import HeldJobs, Running, Switching
+from qik_core.tracing import PassEnd
 
 __all__ = [
     "ANY_VERSION",
@@ -37,14 +43,17 @@ __all__ = [
     "Holder",
     "Line",
     "LockState",
+    "PassEnd",
     "Passes",
     "Pressure",
     "Running",
     "Spot",
+    "Telling",
     "Told",
     "Trace",
     "Where",
     "Witness",
+    "lineage",
 ]
 
 Row = Sequence[Any]
@@ -69,6 +78,19 @@ class Pressure:
     """Of the memory that Redis may use, 0 to 1 and above; 0 without a limit, or where this user may not ask."""
     latency: float
     """For how many seconds the job that is fetched next has been waiting; 0 for an empty queue."""
+
+
+class Telling:
+    """A push of a pass whose last chunk is on its way."""
+
+    def __init__(self, answers: Answers, look: Callable[[], Epoch]) -> None:
+        self._answers = answers
+        self._look = look
+
+    def land(self) -> Told:
+        """Wait for what it answers; raises StoreError."""
+        answers = self._answers.land()
+        return Told(answers.codes, answers.epoch or self._look())
 
 
 class Passes(Switching):
@@ -125,27 +147,56 @@ class Passes(Switching):
         Raises:
             RowError: a row does not fit `perform`; nothing was written.
         """
+        return self.start(
+            job, rows, delays=delays, versions=versions, queue=queue, digests=digests
+        ).land()
+
+    def start(
+        self,
+        job: type[Job],
+        rows: Sequence[Row],
+        *,
+        delays: Sequence[float] | None = None,
+        versions: Sequence[str] | None = None,
+        queue: str | None = None,
+        digests: list[bytes] | None = None,
+    ) -> Telling:
+        """Do the same, but leave the last chunk on its way: Redis works meanwhile. `land` it before anything else is pushed."""
         definition = _definition(job)
         if queue is not None:
             definition = definition.with_options({"queue": queue}, definition.name)
+        if tracing.installed:
+            definition = tracing.marked(definition)
         tags = _encoded(versions)
         answers = Answers()
         plan = Plan(origin=Origin.PASS, delays=delays, versions=tags, digests=digests)
-        self._client.send(definition, rows, plan, answers)
-        return Told(answers.codes, answers.epoch or self.look())
+        self._client.start(definition, rows, plan, answers)
+        return Telling(answers, self.look)
+
+    def passing(
+        self, reconciler: str, queues: Sequence[str]
+    ) -> AbstractContextManager[Callable[[PassEnd], None]]:
+        """Surround one pass for the tracers; what it yields takes its end. `flush_spans` before the process ends."""
+        return tracing.passing(reconciler, queues)
+
+    def flush_spans(self) -> None:
+        """Let the tracers send what they hold back."""
+        tracing.flush()
 
     def audit(self, queues: Iterable[str]) -> bool:
         """Whether somebody deleted jobs of ours from these queues: their locks must be found by a roll."""
         return self._store.audit(queues) > 0
 
-    def roll(self, deadline: float) -> bool:
-        """Collect the locks behind which no job stands; True when that ended by `deadline` (monotonic seconds)."""
-        links = self._store.links
+    def roll(self, deadline: float, wait: Callable[[float], object] = time.sleep) -> bool:
+        """Collect the locks behind which no job stands; True when that ended by `deadline` (monotonic seconds).
+
+        `wait` is called ten times a second while others must be waited for, and may raise to end that.
+        """
+        links, candidate = self._store.links, self._store.candidate
         link = links.borrow()
         try:
-            return (
-                rolls.roll(link, self._store.candidate, self._walker, deadline=deadline) is not None
-            )
+            left = rolls.roll(link, candidate, self._walker, deadline=deadline, wait=wait)
+            return left is not None
         finally:
             links.give(link)
 

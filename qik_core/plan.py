@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from qik_core import options
 from qik_core.arguments import RowError
 from qik_core.errors import ArgumentError
 from qik_core.store import Origin
+
+_OPTIONS: Final = frozenset({"wait", "wait_until", "jitter", "jid"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class Plan:
         Raises:
             ArgumentError: a delay, a moment or a jid that cannot work, or two times at once.
         """
+        if not _OPTIONS & given.keys():
+            return PLAIN
         if "wait" in given and "wait_until" in given:
             raise ArgumentError(f"{where}: wait and wait_until are two times: give one")
         return cls(
@@ -109,3 +113,7 @@ class Plan:
     def _must_be_free(self, where: str) -> None:
         if self.delay or self.due is not None:
             raise ArgumentError(f"{where}: wait or wait_until was set already: give one time")
+
+
+PLAIN: Final = Plan()
+"""A job of the application, now."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, overload
 
 import msgspec
 
-from qik_core import ends, hooks, logs, outcomes, retry, rows, verdict
+from qik_core import ends, hooks, logs, outcomes, retry, rows, tracing, verdict
 from qik_core.chain import server_chain
 from qik_core.checks import Checks, ask_for
 from qik_core.context import Context
@@ -44,6 +44,8 @@ class Run(msgspec.Struct, frozen=True):
     context: Context
     seam: Rows | None = None
     """What knows its row, where a reconciler tells its class."""
+    spans: tracing.Runs | None = None
+    """What tracers are told of it."""
 
 
 class Terms(NamedTuple):
@@ -136,7 +138,17 @@ class Processor:
         seam = self._seam() and self.checks.seam_of(definition.name)
         run = Run(job, payload, definition, args, Context(payload, definition, args), seam)
         entered(run.context)
+        if tracing.installed:
+            return self._traced(run, later)
         return self._perform(run) if seam is None else self._for_row(run, seam, later)
+
+    def _traced(self, run: Run, later: Later | None) -> Outcome | None:
+        with tracing.running(run.payload, run.job.queue, run.context.attempt) as spans:
+            run = msgspec.structs.replace(run, spans=spans)
+            seam = run.seam
+            outcome = self._perform(run) if seam is None else self._for_row(run, seam, later)
+            spans.ended(ends.said(outcome))
+            return outcome
 
     def _for_row(self, run: Run, seam: Rows, later: Later | None) -> Outcome | None:
         """Perform a job of a reconciled class if its row still wants it; then see whether the row still does."""
@@ -266,6 +278,8 @@ class Processor:
             payload, error, run.definition, now=now, dice=self._dice(), many=self._retries
         )
         log.warning("job failed", exc_info=error, extra={**_fields(run), "then": str(decision)})
+        if run.spans is not None:
+            run.spans.failed(error, str(decision))
         if not isinstance(error, outcomes.Outcome):
             hooks.report(error, _fields(run))
         after = retry.failed(payload, error, now, milliseconds=self._milliseconds)

@@ -27,7 +27,7 @@ class SwitchSettings:
     """A backend token of it. A secret."""
     unleash_app: str = "qik"
     """The name by which this application is known there."""
-    unleash_refresh: float = 5.0
+    unleash_refresh: float = 1.0
     """Between two questions."""
     cache: str | None = None
     """A folder of this user alone for what was known last; None: one below the user's cache folder."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from qik_core import hooks
 from qik_core.errors import MalformedPayload, StoreError, StoreUnavailable
 from qik_core.gate import Gate
 from qik_core.payload import Payload
@@ -45,6 +46,8 @@ class Releaser:
             except StoreError as error:
                 extra = {"job": name, "error": str(error)}
                 log.warning("held jobs of a class could not be released", extra=extra)
+            except Exception as error:  # noqa: BLE001 - told; the other classes must not wait behind it
+                hooks.defect("release", error)
         self._stopped = {name: self._stopped[name] for name in names if name in self._stopped}
         return soonest
 

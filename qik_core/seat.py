@@ -8,14 +8,41 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
+from qik_core.notice import log
 from qik_core.shared import Shared, State
 
 YOUNG: Final = 30.0  # seconds; a child that lived less died young
 LONGEST_PAUSE: Final = 30.0
 HELPER_LIMIT: Final = 10.0
 RECOVERY_LIMIT: Final = 600.0  # after this long others have found the lost host
+
+
+class Onlooker(Protocol):
+    """Who tells others how the children fare: `probes.gather`, loaded only if a port is named."""
+
+    def join(self, seat: int) -> int:
+        """A child is about to be spawned: return a descriptor for it, to be closed here afterwards."""
+
+    def leave(self, seat: int, *, clean: bool) -> None:
+        """The child has ended."""
+
+    def saw(self, now: float, states: Mapping[int, State | None]) -> None:
+        """The parent has looked at every seat."""
+
+
+def onlooker(settings: Mapping[str, Any], every: float) -> Onlooker | None:
+    """Open the port for metrics and probes, if these settings name one: otherwise not even a socket is imported."""
+    host, port = settings.get("metrics_host"), settings.get("metrics_port")
+    if not host or not port:
+        return None
+    from qik_core.probes.gather import Probes
+
+    probes = Probes((host, port), log, every)
+    probes.listener.start()
+    return probes
 
 
 class Child:

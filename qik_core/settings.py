@@ -77,6 +77,18 @@ class Settings:
     """Bytes of one job as JSON; a push of more is refused."""
     max_memory: int | None = None
     """MB of one worker process, which is replaced when it has grown beyond; None: no limit."""
+    metrics_port: int | None = None
+    """Where each parent of workers, and each `reconciler run`, answers probes and scrapes; None: nowhere."""
+    metrics_host: str = "127.0.0.1"
+    class_metrics: bool = True
+    """Tell Redis what each class ran in each minute, for the dashboard and for Sidekiq's Metrics page."""
+    web_password: str | None = None
+    """Of people who may see the dashboard and change things. A secret, as the three below."""
+    web_read_password: str | None = None
+    """Of people who may look."""
+    web_token: str | None = None
+    """Of programs that may change things."""
+    web_read_token: str | None = None
     switches: SwitchSettings = field(default_factory=SwitchSettings)
     """Who says which kill switches are on, beside `reconciler disable`."""
     allow_eviction: bool = False
@@ -126,6 +138,7 @@ class Settings:
             each.name: getattr(self, each.name) for each in fields(self) if each.name != "origins"
         }
         shown["redis"] = mask(self.redis)
+        shown.update({name: "***" for name in sources.SECRETS if shown[name] is not None})
         shown["switches"] = self.switches.masked()
         shown["capsules"] = {name: str(each) for name, each in self.capsules.items()}
         shown["databases"] = {name: _shown(value) for name, value in self.databases.items()}
@@ -134,6 +147,17 @@ class Settings:
                 getattr(each, "__qualname__", type(each).__qualname__) for each in shown[chain]
             ]
         return shown
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        """Return every setting by name, as `lease` or `databases.main`: its value as it may be printed, and its origin."""
+        values = self.masked()
+        for table in ("databases", "capsules", "switches"):
+            entries = values.pop(table)
+            values.update({f"{table}.{name}": value for name, value in entries.items()})
+        return {
+            name: {"value": _plain(value), "origin": self.origin(name)}
+            for name, value in sorted(values.items())
+        }
 
     def to_json(self) -> str:
         """Return the settings for a child process: plain values and their origins. It holds secrets: never log it."""
@@ -351,3 +375,16 @@ def _present(flags: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     return mask(value) if isinstance(value, str) else f"<{type(value).__name__}>"
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON has it."""
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def written(value: Any) -> str:
+    """Return a setting as a person writes it: queues as `critical,5 default,1`."""
+    if not isinstance(value, (list, tuple)):
+        return "-" if value is None else str(value)
+    words = [each if isinstance(each, str) else ",".join(map(str, each)) for each in value]
+    return " ".join(words) or "-"

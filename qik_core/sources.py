@@ -34,16 +34,18 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "retries": (0, 1_000),
     "max_payload": (1_024, 512 * 1_048_576),
     "max_memory": (16, 16_777_216),
+    "metrics_port": (1, 65_535),
 }
 _WHOLE: Final = frozenset(RANGES) - {"heartbeat", "lease", "shutdown", "poll"}
-_SWITCHES: Final = frozenset({"allow_eviction"})
+_SWITCHES: Final = frozenset({"allow_eviction", "class_metrics"})
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "order": ("strict", "weighted", "random"),
     "wire": ("sidekiq7", "sidekiq8"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("auto", "pretty", "plain", "json"),
 }
-_TEXTS: Final = ("app", "redis", "release")
+SECRETS: Final = ("web_password", "web_read_password", "web_token", "web_read_token")
+_TEXTS: Final = ("app", "redis", "release", "metrics_host", *SECRETS)
 _TABLES: Final = ("databases", "switches")
 FIELDS: Final = (*_TEXTS, *_TABLES, "queues", "capsules", *_CHOICES, *RANGES, *_SWITCHES)
 _OF_A_CAPSULE: Final = ("queues", "concurrency", "order")
@@ -66,6 +68,10 @@ _NEAR: Final[Mapping[str, str]] = {
 }
 """What a variable's name may be near to, and which variable is meant."""
 _FORMS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
+    **dict.fromkeys(
+        SECRETS,
+        (re.compile(r"[ -~]{8,200}"), "cannot be a secret: use 8 to 200 characters of ASCII"),
+    ),
     "app": (
         re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?", re.ASCII),
         "is no module: use a dotted name, as in shop.jobs",
@@ -73,6 +79,10 @@ _FORMS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
     "release": (
         re.compile(r"[!-~]{1,100}", re.ASCII),
         "is no release: use 1 to 100 characters without spaces, as in v2.31 or a commit",
+    ),
+    "metrics_host": (
+        re.compile(r"[A-Za-z0-9.:-]{1,253}", re.ASCII),
+        "is no host: use an address of this machine, as in 127.0.0.1 or 0.0.0.0",
     ),
 }
 _CAPSULE: Final = re.compile(r"[A-Za-z_][\w-]{0,63}", re.ASCII)
@@ -225,7 +235,8 @@ def _typed(name: str, value: Any) -> Any:
     if name in _CHOICES and value not in _CHOICES[name]:
         raise SettingsError(f"it is {value!r:.80}: use one of {', '.join(_CHOICES[name])}")
     if name in _FORMS and _FORMS[name][0].fullmatch(value) is None:
-        raise SettingsError(f"{value!r:.80} {_FORMS[name][1]}")
+        shown = "it" if name in SECRETS else f"{value!r:.80}"
+        raise SettingsError(f"{shown} {_FORMS[name][1]}")
     return str(value)
 
 

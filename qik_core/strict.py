@@ -9,9 +9,7 @@ The walk also stops at the size limit, before anything large is copied. The limi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Final
 
 import msgspec
@@ -48,14 +46,19 @@ _REMEDIES: Final = {
 _OTHERWISE: Final = "jobs take plain data: pass an id and load the object inside perform"
 
 
-@contextmanager
-def limited(size: int) -> Iterator[None]:
+class limited:  # noqa: N801 - a context manager; a generator would cost each push a microsecond and a half
     """Inside, no argument may be larger than `size` bytes as JSON."""
-    token = _limit.set(size)
-    try:
-        yield
-    finally:
-        _limit.reset(token)
+
+    __slots__ = ("_size", "_token")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __enter__(self) -> None:
+        self._token: Token[int] = _limit.set(self._size)
+
+    def __exit__(self, *_: object) -> None:
+        _limit.reset(self._token)
 
 
 def limit() -> int:

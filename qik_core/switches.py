@@ -212,7 +212,8 @@ class Snapshot:
     ) -> Stop | None:
         """Say whether, and why, this must not run now.
 
-        `ident` is the digest of a job's key, or its jid; empty asks for the class as a whole, which no percentage stops.
+        `ident` is the digest of a job's key, or its jid; empty asks for the class as a whole, which no percentage stops;
+        an empty `queue`, for all its queues, which no condition on queues stops.
         `now` is in epoch seconds.
         """
         rules = self.about(name, queue, context.reconciler)
@@ -220,7 +221,7 @@ class Snapshot:
             return None
         subject = {
             Field.CLASS: name,
-            Field.QUEUE: queue,
+            Field.QUEUE: queue or None,
             Field.TENANT: context.tenant,
             Field.KEY: context.key,
             Field.RECONCILER: context.reconciler,

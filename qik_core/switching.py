@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from types import MappingProxyType
 
 from qik_core import registry
 from qik_core.api.processes import Work, WorkSet
@@ -89,20 +87,6 @@ class Switching:
             for each in WorkSet(self._store)
             if flag in _flags_of(each)
         ]
-
-    def cancel_running(self, flag: str, version: int) -> Sequence[Running]:
-        """Ask the jobs that this flag stops and that run to end at their next checkpoint; returns those that run now.
-
-        The rules of the flag are published again, under this version, with `cancel`; a snapshot that is published later
-        should say so too, for as long as processes have not seen it.
-        """
-        snapshot = self.switches()
-        rules = {
-            name: tuple(replace(each, cancel=True) for each in some) if name == flag else some
-            for name, some in snapshot.rules.items()
-        }
-        self.publish(replace(snapshot, version=version, rules=MappingProxyType(rules)))
-        return self.running(flag)
 
 
 def _flags_of(work: Work) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Final
 
-from qik_core import hooks, registry, rows
+from qik_core import hooks, registry, rows, tallies
 from qik_core.adoption import AdoptingStore
 from qik_core.bell import Damaged
 from qik_core.board import Board
@@ -34,6 +34,7 @@ from qik_core.gate import Gate
 from qik_core.heartbeat import Heartbeat, process_info
 from qik_core.hooks import Event
 from qik_core.loop import LoopThread
+from qik_core.minutes import Minutes
 from qik_core.order import orders
 from qik_core.poller import Poller
 from qik_core.processor import Processor, Terms
@@ -91,6 +92,7 @@ class Worker:
         self._limits = limits_of(settings)
         self._candidate = Candidate()
         self._links: list[Link] = []
+        self._minutes = self._counting()
         self._loop = LoopThread(lambda run: start(run, "loop"))
         self.courier = Courier(self._new_store, self._link, self._capsules, self._beat_soon)
         self.courier.on_damage = self._damaged
@@ -188,7 +190,7 @@ class Worker:
                 thread.join(max(until - time.monotonic(), 0.0))
             with contextlib.suppress(StoreError):  # others find what is left
                 self.courier.leave()
-                self._count_unchecked()
+                self._count()
         ended = self._life.tell(Event.EXIT)
         if not ended.wait(max(deadline - time.monotonic(), 0.0)):
             log.warning("a function for the end of this process takes too long: not waited for")
@@ -209,6 +211,12 @@ class Worker:
         identity = new_identity()
         self._site.identified(identity)
         return AdoptingStore(identity, self._limits, self._candidate, registry.find)
+
+    def _counting(self) -> Minutes | None:
+        """Let runs be counted by class, before there are threads that run them; None: nobody wants that."""
+        if not self._settings.class_metrics:
+            return None
+        return Minutes(tallies.begin(), eight=self._settings.wire is Wire.SIDEKIQ8)
 
     def _link(self) -> Link:
         link = Link(self._settings.redis, timeout=max(0.5, min(2.0, self._limits.heartbeat)))
@@ -278,11 +286,13 @@ class Worker:
             log.warning("a function for the event beat takes longer than a beat: not called again")
         if beat.signal in _SIGNALS:
             self._site.signalled(_SIGNALS[beat.signal])
-        self._count_unchecked()
+        self._count()
 
-    def _count_unchecked(self) -> None:
+    def _count(self) -> None:
         if count := self._processor.checks.take_unchecked():
             self._heartbeat.count("unchecked", count)
+        if self._minutes is not None:
+            self._heartbeat.record(self._minutes)
 
     def _register(self, stopped: Callable[[], bool]) -> bool:
         pause, said = 0.05, False

@@ -47,8 +47,15 @@ class Bookmark:
 
     def goes_on(self, epoch: str) -> bool:
         """Whether a rebuild that begins in this life of Redis can go on from here."""
+        return self.cursor is not None and self._counts(epoch)
+
+    def begins_again(self, epoch: str) -> bool:
+        """Whether one that begins in this life of Redis has to do again what was done, since rows of it may want a job."""
+        return self.cursor is None and self.scanned > 0 and self._counts(epoch)
+
+    def _counts(self, epoch: str) -> bool:
         cut_off = self.ended in ("", "stopped", "failed", "switched_off")
-        return cut_off and self.cursor is not None and self.epoch == epoch and self.age < FRESH
+        return cut_off and self.epoch == epoch and self.age < FRESH
 
 
 class Bookmarks:

@@ -92,6 +92,8 @@ class Choice:
 
     def _free(self, found: Batch) -> Batch:
         held = self._tools.states.filter(self._definition, found.digests, found.tags)
+        if not any(held):
+            return found
         self._codes.update(each.code.value for each in held if each is not None)
         return found.pick([at for at, each in enumerate(held) if each is None])
 

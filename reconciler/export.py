@@ -5,11 +5,13 @@ r"""Jobs in a file: JSON lines, a header first, each line with a sum of its own,
 
 While jobs are taken out of Redis they are written to `FILE.part`, on disk before they leave; `FILE` appears whole, at the end.
 A flush that dies leaves `FILE.part`, and the next one with the same `--export` goes on with it: nothing is in neither place.
+Behind the jobs `FILE.part` says what became of them, as `{"gone":[1],"not":[2]}`: the first has left Redis, or may have and
+nobody can know any more; the second has stayed and is no part of the file. Of a job of which neither is said, whoever goes on
+must find out.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -22,23 +24,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 
 from qik_core.flushing import Found, Home, home_of
 from reconciler.errors import ReconcilerError
+from reconciler.parts import MODE, appear, is_at, locked, part_of, sync_folder
 
 VERSION: Final = 1
-PART: Final = ".part"
-_MODE: Final = 0o600
 _IDS: Final = re.compile("[0-9a-f]{12}")
 
 
 class BadExport(ReconcilerError):
     """A file that is no export, or not as it was written. The message names the line."""
-
-
-class FileInTheWay(ReconcilerError):
-    """There is a file of this name, which would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +84,14 @@ class Journal:
         self, path: Path, *, who: str, reason: str, at: float, fresh: bool = False
     ) -> None:
         self.path: Final = path
-        self._part: Final = path.with_name(path.name + PART)
-        if path.exists():
-            raise FileInTheWay(f"{path} exists already: name another file, or move that one")
-        if fresh and self._part.exists():
-            raise FileInTheWay(
-                f"{self._part} exists: a flush that died has kept jobs in it. Run that flush again with "
-                f"--export {path}, which finishes the file; or name another file"
-            )
-        self._file = _opened(self._part)
+        self._part: Final = part_of(path)
+        self._file = locked(path, fresh=fresh)
         self._count = 0
         self.id = os.urandom(6).hex()
         self.resumed = 0
         """Jobs that an earlier try has written."""
+        self.unsure: dict[str, int] = {}
+        """jid → number of those of which it is not written down whether they have left Redis."""
         self._about = {"who": who, "reason": reason, "at": at}
         try:
             self._take_up()
@@ -115,8 +107,10 @@ class Journal:
 
     def close(self) -> None:
         """Leave what is written for the next try; no file if that is nothing."""
-        if not self._count:
-            self._part.unlink(missing_ok=True)
+        if self._file.closed:
+            return
+        if not self._count and is_at(self._file, self._part):
+            self._part.unlink()
         self._file.close()
 
     @contextmanager
@@ -125,7 +119,7 @@ class Journal:
         try:
             yield
         except BaseException:
-            self._part.unlink(missing_ok=True)
+            self._count = 0
             raise
         finally:
             self.close()
@@ -139,14 +133,18 @@ class Journal:
         self._sync()
         return numbers
 
-    def take_back(self, numbers: Sequence[int]) -> None:
-        """Take jobs out again: they stay in Redis."""
-        if numbers:
-            self._put({"not": list(numbers)})
+    def settle(self, left: Sequence[int], stayed: Sequence[int] = ()) -> None:
+        """Take note of what became of jobs, on disk when this returns.
+
+        Those that have left Redis, or may have, are part of the file from now on, whoever goes on; those that stayed are not.
+        """
+        line = {"gone": list(left), "not": list(stayed)}
+        if said := {name: numbers for name, numbers in line.items() if numbers}:
+            self._put(said)
             self._sync()
 
     def finish(self) -> Header:
-        """Let the file appear under its name, whole; returns its header."""
+        """Let the file appear under its name, whole; returns its header. Raises FileInTheWay as when it was opened."""
         numbers = _kept(self._lines())
         whole, classes = blake2b(digest_size=16), Counter[str]()
         for line in self._jobs(numbers):
@@ -157,31 +155,33 @@ class Journal:
         head["digest"] = whole.hexdigest()
         fresh = self.path.with_name(self.path.name + ".new")
         fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "wb") as file:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE), "wb") as file:
             file.write(_encode(head))
             file.writelines(map(_encode, self._jobs(numbers)))
             file.flush()
             os.fsync(file.fileno())
-        fresh.rename(self.path)
+        appear(fresh, self.path)
         self._part.unlink()
-        _sync_folder(self.path)
+        sync_folder(self.path)
         self.close()
         return _header(head, 1)
 
     def _take_up(self) -> None:
         """Go on with what an earlier try has written, but for a last line that was cut."""
-        _lock(self._file, self._part)
         if os.fstat(self._file.fileno()).st_size == 0:
             self._put(self._head(complete=False))
             self._sync()
-            _sync_folder(self.path)
+            sync_folder(self.path)
             return
         first = next(self._lines(cut=True), None)
         if first is None:
             self._put(self._head(complete=False))
             return
         self.id = _header(first, 1).id
-        self.resumed = len(_kept(self._lines(cut=True)))
+        kept = _kept(self._lines(cut=True))
+        gone = {number for line in self._lines() for number in line.get("gone", ())}
+        self.unsure = {line["jid"]: line["n"] for line in self._jobs(kept - gone)}
+        self.resumed = len(kept)
         self._count = max((line.get("n", 0) for line in self._lines()), default=0)
 
     def _jobs(self, numbers: AbstractSet[int]) -> Iterator[dict[str, Any]]:
@@ -207,20 +207,6 @@ class Journal:
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    """Let one process at a time write a file. Raises FileInTheWay."""
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise FileInTheWay(f"another process writes {path}: name another file") from None
-
-
-def _opened(path: Path) -> IO[bytes]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    return os.fdopen(os.open(path, flags, _MODE), "r+b", buffering=1 << 16)
 
 
 def _kept(lines: Iterable[Mapping[str, Any]]) -> set[int]:
@@ -253,14 +239,6 @@ def _sum(line: Mapping[str, Any]) -> str:
 
 def _encode(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 # --- read ----------------------------------------------------------------------------------------

@@ -14,15 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from qik_core import application
 from qik_core.errors import QikError
 from qik_core.flushing import Flushing, Found, Place
+from qik_core.passes import Passes
 from reconciler.audit import Action, record
 from reconciler.derivable import Derivable, Fate
 from reconciler.errors import ReconcilerError
 from reconciler.export import Header, Journal
 from reconciler.quarantine import RowStates
 from reconciler.survey import Means, Plan, Say, judge_of
-from reconciler.words import meant
+from reconciler.words import meant, size
+
+_FATES: Final = (
+    (Fate.REDERIVABLE, "re-derivable"),
+    (Fate.STALE, "stale"),
+    (Fate.LOST, "that nothing else brings back"),
+)
 
 
 class WouldLose(ReconcilerError):
@@ -36,6 +44,8 @@ class Flushed:
     removed: Counter[tuple[str, Fate]] = field(default_factory=Counter)
     """(job class, fate) → jobs."""
     exported: Header | None = None
+    left_out: int = 0
+    """Jobs that a flush which died had written into the file and not removed: out of it again, and judged anew."""
     before: int = 0
     """Bytes that Redis used."""
     after: int = 0
@@ -52,6 +62,25 @@ class Flushed:
         """Return how many were removed that had this fate."""
         return sum(count for (_, each), count in self.removed.items() if each is fate)
 
+    def told(self, export: Path | None = None) -> list[str]:
+        """Return it for people, in lines; `export` is where jobs were kept."""
+        fates = ", ".join(f"{self.total(fate):,} {word}" for fate, word in _FATES)
+        freed = max(0, self.before - self.after)
+        lines = [f"flushed {self.jobs:,} jobs in {self.seconds:.1f} s: {fates}"]
+        lines.append(f"memory: {size(self.before)} → {size(self.after)}, {size(freed)} freed")
+        if self.exported is not None:
+            lines.append(
+                f"{self.exported.jobs:,} jobs are in {export}: `reconciler import {export}` puts them back"
+            )
+        if self.left_out:
+            lines.append(
+                f"{self.left_out:,} jobs are not in it that a flush which died had written down and not removed: "
+                "they were in Redis still"
+            )
+        if self.unaudited:
+            lines.append(f"the end is not in the audit: {self.unaudited}")
+        return lines
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         classes: dict[str, dict[str, int]] = {}
@@ -62,6 +91,7 @@ class Flushed:
             **{each.value: self.total(each) for each in Fate},
             "classes": classes,
             "exported": self.exported.jobs if self.exported else 0,
+            "left_out": self.left_out,
             "memory": {"before": self.before, "after": self.after},
             "seconds": round(self.seconds, 3),
         }
@@ -84,10 +114,10 @@ def check(plan: Plan, by: By) -> None:
 
     Raises:
         WouldLose: names each class, how many jobs, and why nothing brings them back.
-        ReconcilerError: `lose` names a class that is not there.
+        ReconcilerError: `lose` names a class that neither Redis nor the application knows.
     """
-    for name in sorted(by.lose - plan.names):
-        known = sorted(plan.names)
+    known = sorted(plan.names | {each.name for each in application.jobs()})
+    for name in sorted(by.lose.difference(known)):
         raise ReconcilerError(
             f"there is no job of a class {name!r}{meant(name, known)}; there are: {', '.join(known) or 'none'}"
         )
@@ -111,7 +141,7 @@ def flush(
 ) -> Flushed:
     """Take the jobs of a plan out of Redis. Repeatable: after a death half-way the same call goes on.
 
-    `waits` is told who flushes now, while this one waits for its turn.
+    Behind a switch that was changed a moment ago it begins when all go by it. `waits` is told what this one waits for.
 
     Raises:
         WouldLose: see `check`.
@@ -120,16 +150,19 @@ def flush(
         FileInTheWay, BadExport, OSError: the file cannot be written: nothing was done.
     """
     check(plan, by)
+    _let_switches_be_seen(means.passes, waits)
     home, begun = means.engines.home(), time.monotonic()
     done = Flushed(before=means.redis.memory()[0])
     about = {"state": "begun", **_short(plan, by)}
     with _journal(by) as journal:
         record(home, Action.FLUSHED, str(plan.selection), by.who, by.reason, about)
+        if journal is not None:
+            done.left_out = _take_up(journal, means.redis)
         if plan.selection.everything or Place.DEAD in plan.selection.places:
             RowStates(home, means.passes).drain()
         run = _Run(plan, judge_of(means, plan.selection), by, done, journal, say)
         whole = plan.selection.everything
-        means.redis.run(run, plan.sources, whole=whole, waits=waits)
+        means.redis.run(run, plan.sources, whole=whole, waits=lambda who: waits(_turn_of(who)))
         run.close()
         done.exported = journal.finish() if journal else None
     done.after = _settled(means.redis)
@@ -149,6 +182,19 @@ def _journal(by: By) -> Iterator[Journal | None]:
         return
     with Journal(by.export, who=by.who, reason=by.reason, at=time.time()) as journal:
         yield journal
+
+
+def _take_up(journal: Journal, redis: Flushing) -> int:
+    """Take out of the file what a flush that died has not removed; says how many. What nobody can know stays in it."""
+    removed = redis.removed(journal.id, list(journal.unsure))
+    if removed is None:
+        # Nothing will ever tell: Redis notes other steps from now on, which would make these look as if they had stayed.
+        removed = set(journal.unsure)
+    stayed = [number for jid, number in journal.unsure.items() if jid not in removed]
+    left = [number for jid, number in journal.unsure.items() if jid in removed]
+    journal.settle(left, stayed)
+    redis.note(journal.id)  # which forgets what is on disk by now
+    return len(stayed)
 
 
 class _Run:
@@ -182,21 +228,22 @@ class _Run:
 
     def ended(self, jobs: Sequence[Found], removed: Sequence[bool]) -> None:
         """Count what has gone; what had moved meanwhile is no business of the file."""
-        stayed = []
+        left: list[int] = []
+        stayed: list[int] = []
         for job, out in zip(jobs, removed, strict=True):
             number = self._written.pop(job.raw, None)
             if out:
                 self._done.removed[job.name, self._fates[job.raw]] += 1
-            elif number is not None:
-                stayed.append(number)
+            if number is not None:
+                (left if out else stayed).append(number)
         if self._journal is not None:
-            self._journal.take_back(stayed)
+            self._journal.settle(left, stayed)
         self._say("jobs removed", self._done.jobs)
 
     def close(self) -> None:
         """Take out of the file what was chosen and then never reached."""
         if self._journal is not None:
-            self._journal.take_back(list(self._written.values()))
+            self._journal.settle((), list(self._written.values()))
         self._written = {}
 
     def _goes(self, job: Found, fate: Fate) -> bool:
@@ -212,6 +259,23 @@ def _short(plan: Plan, by: By) -> dict[str, Any]:
     return {"jobs": plan.jobs, **fates, "lose": sorted(by.lose), "export": export}
 
 
+def _let_switches_be_seen(passes: Passes, waits: Callable[[str], object]) -> None:
+    """Wait while somebody may go by older switches than these: a pass that does would tell a page again behind the flush.
+
+    By age, since programs that push and processes of reconcilers tell nobody what they have seen.
+    """
+    known = passes.switches()
+    if known.rules and time.time() - known.version / 1000 < _NEW:
+        waits(
+            "kill switches were changed a moment ago: this waits until every process goes by them"
+        )
+        time.sleep(_SEEN)
+
+
+def _turn_of(who: str) -> str:
+    return f"{who or 'somebody'} flushes now: this waits until that has ended"
+
+
 def _settled(redis: Flushing) -> int:
     """Return the bytes that Redis uses once it has given back what it frees in the background."""
     used = redis.memory()[0]
@@ -223,5 +287,9 @@ def _settled(redis: Flushing) -> int:
     return used
 
 
+_SEEN: Final = 2.0
+"""Seconds: every process looks once a second, and what it has begun to tell then needs a moment more."""
+_NEW: Final = _SEEN + 3.0
+"""Seconds: a switch that is younger may be unseen, by the clock of whoever published it, which may be three seconds off."""
 _LOOKS: Final = 20
 _LOOK: Final = 0.05

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -15,14 +15,16 @@ from reconciler.lease import identity
 from reconciler.pacing import Speed
 from reconciler.passes import Tools
 from reconciler.rebuilding import Part
-from reconciler.rebuilt import Order, Progress, Rebuilt, State
+from reconciler.rebuilt import Done, Order, Progress, Rebuilt, State
 from reconciler.sql import read_clock
+from reconciler.words import span
 
 log: Final = logging.getLogger("reconciler")
 
 _SHOWN: Final = 0.25
 """Seconds between two reports of how far it is."""
 _NAMED: Final = 20
+_ASKED: Final = 5
 
 
 class Journal:
@@ -137,3 +139,50 @@ def _whole(states: Sequence[State]) -> State:
         if each in states:
             return each
     return State.SWITCHED_OFF if states and set(states) == {State.SWITCHED_OFF} else State.COMPLETED
+
+
+# --- for people ----------------------------------------------------------------------------------
+
+
+def question(names: Sequence[str], order: Order) -> str:
+    """Return what a rebuild of these reconcilers does, for a person to confirm."""
+    named = ", ".join(names[:_ASKED])
+    if len(names) > _ASKED:
+        named += f" and {len(names) - _ASKED} more"
+    speed = "as fast as it goes" if order.rate is None else f"{order.rate:g} rows a second"
+    return f"tell every pending row without a job of {named}, {speed}"
+
+
+def told(seen: Progress) -> str:
+    """Return how far a rebuild is, in one line."""
+    of = "" if seen.total is None else f" of {seen.total:,} ({_share(seen.scanned, seen.total)})"
+    eta = "" if seen.eta is None else f", {span(seen.eta)} left"
+    waits = f", waits: {seen.waits}" if seen.waits else ""
+    return f"{seen.scanned:,}{of} rows, {seen.enqueued:,} told now, {seen.rate:,.0f} rows/s{eta}{waits}"
+
+
+def ended(done: Rebuilt) -> list[str]:
+    """Return how a rebuild ended, in lines: one for each unit, and one for all; not its error."""
+    speed = done.scanned / done.seconds if done.seconds else 0.0
+    return [
+        *map(_of_part, done.parts),
+        f"rebuild {done.state} in {span(done.seconds)} · scanned {done.scanned:,} ({speed:,.0f} rows/s)"
+        + _counts(done.codes),
+    ]
+
+
+def _of_part(part: Done) -> str:
+    since = " since it was cut off" if part.resumed else ""
+    return (
+        f"{part.unit}: {part.state} · scanned {part.scanned:,}{since}"
+        + _counts(part.codes)
+        + (part.reason and f" · {part.reason}")
+    )
+
+
+def _counts(codes: Mapping[str, int]) -> str:
+    return "".join(f" · {code} {count:,}" for code, count in codes.items())
+
+
+def _share(scanned: int, total: int) -> str:
+    return f"{scanned / total:.0%}" if total else "100%"

@@ -6,6 +6,7 @@ A row without an end belongs to a pass under way, or to a process that died in i
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,11 +24,14 @@ from sqlalchemy import (
     update,
 )
 
+from qik_core.errors import QikError
 from reconciler.definition import Definition
 from reconciler.drift import Loss
 from reconciler.report import Outcome, Report
 from reconciler.sql import again, clock, reading, writing
 from reconciler.tables import audit, passes
+
+log: Final = logging.getLogger("reconciler")
 
 KEEP: Final = 7 * 86_400.0
 """Seconds after which the ledger forgets a pass, but for the newest of each reconciler."""
@@ -91,6 +95,17 @@ class Ledger:
         }
         ended = update(passes).where(passes.c.id == report.pass_id).values(values)
         again(lambda: self._write(ended))
+
+    def close(self, report: Report, epoch: str) -> None:
+        """Do the same if the beginning was noted. Never raises: the thread of the next passes must outlive it."""
+        of = {"reconciler": report.reconciler}
+        try:
+            if report.pass_id is not None:
+                self.end(report, epoch)
+        except QikError as wrong:
+            log.warning("ledger not written", extra={**of, "error": str(wrong)})
+        except Exception:  # a column that is gone
+            log.exception("ledger not written", extra=of)
 
     def before(self, definition: Definition, epoch: str) -> Before:
         """Return what the last pass left. `epoch` is the life of Redis now."""

@@ -13,14 +13,13 @@ from threading import Thread
 from time import monotonic
 from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from qik_core.passes import Passes
 from reconciler import audit, lost, registry
 from reconciler.audit import Action
 from reconciler.lost import LossKind, Noticed, RedisLoss, Seen, judge
-from reconciler.notes import Kind, Notes, Value
-from reconciler.sql import read_clock
+from reconciler.notes import Kind, Note, Notes, Value, forget
 
 log: Final = logging.getLogger("reconciler")
 
@@ -32,10 +31,6 @@ _COUNTED: Final = "counted"
 _TOLD: Final = "told"
 _SAME: Final = 30.0
 """Seconds within which processes notice one loss."""
-_ON_PURPOSE: Final = 600.0
-"""Seconds behind a flush in which a new epoch is its own."""
-_ALL: Final = "all"
-"""What the audit calls a flush of everything; no other makes a new epoch."""
 
 
 class Losses:
@@ -51,9 +46,10 @@ class Losses:
     def missed(self) -> Noticed | None:
         """Return the loss that came while no process of reconcilers ran."""
         note = self._notes.read(Kind.REDIS).get(_COUNTED)
-        if note is None or "seen" not in note.value:
+        seen = None if note is None else Seen.kept(note.value.get("seen"))
+        if seen is None:
             return None
-        return judge(Seen(**note.value["seen"]), self._seam.witness(_SHARED), self._seam.life())
+        return judge(seen, self._seam.witness(_SHARED), self._seam.life())
 
     def count(self) -> bool:
         """Count what waits if nobody has done so for a while; not right after a loss, which is told with the count before."""
@@ -78,25 +74,38 @@ class Losses:
 
     def announce(self, noticed: Noticed) -> RedisLoss | None:
         """Tell of a loss, in the log, the audit and to the application; None where another process does or has done so."""
-        if self._on_purpose(noticed):
+        if noticed.on_purpose:
             log.info("the epoch is that of a flush", extra={"epoch": noticed.loss})
             self._notes.forget(Kind.REDIS, [_COUNTED])
             return None
-        if self._notes.change(Kind.REDIS, _TOLD, lambda told, _: _claimed(told, noticed)) is None:
+        notes = self._notes.read(Kind.REDIS)
+        if _TOLD in notes and _claimed(notes[_TOLD].value, noticed) is None:
             return None
-        loss = self._loss(noticed)
-        what = {**loss.as_json(), "at": round(loss.at, 3)}
-        audit.record(self._home, Action.REDIS_LOST, str(loss.kind), self._holder, loss.text, what)
+        loss = self._loss(noticed, notes.get(_COUNTED) if noticed.whole else None)
+        if not self._claim(noticed, loss):
+            return None
         log.warning(
             "redis_loss: %s", sentence(loss), extra={"kind": str(loss.kind), "epoch": loss.loss}
         )
         Thread(target=lost.tell, args=(loss,), name="reconciler-loss", daemon=True).start()
-        if noticed.whole:
-            self._notes.forget(Kind.REDIS, [_COUNTED])  # it is counted anew, and not lost twice
         return loss
 
-    def _loss(self, noticed: Noticed) -> RedisLoss:
-        note = self._notes.read(Kind.REDIS).get(_COUNTED) if noticed.whole else None
+    def _claim(self, noticed: Noticed, loss: RedisLoss) -> bool:
+        """Write it down, unless another process was first. Whoever fails has told nobody, and may try again."""
+        what = {**loss.as_json(), "at": round(loss.at, 3)}
+
+        def write(connection: Connection, _: Value) -> None:
+            kind, who = str(loss.kind), self._holder
+            audit.write_down(connection, Action.REDIS_LOST, kind, who, loss.text, what)
+            if noticed.whole:
+                forget(connection, Kind.REDIS, [_COUNTED])  # counted anew, and not lost twice
+
+        new = self._notes.change(
+            Kind.REDIS, _TOLD, lambda told, _: _claimed(told, noticed), also=write
+        )
+        return new is not None
+
+    def _loss(self, noticed: Noticed, note: Note | None) -> RedisLoss:
         jobs: Mapping[str, Mapping[str, int]] = {} if note is None else note.value.get("jobs", {})
         if noticed.kind is LossKind.LOCKS:
             jobs = {}
@@ -123,12 +132,6 @@ class Losses:
         }
         kept = {name: {at: n for at, n in where.items() if n > 0} for name, where in gone.items()}
         return {name: where for name, where in kept.items() if where}
-
-    def _on_purpose(self, noticed: Noticed) -> bool:
-        if noticed.kind is not LossKind.LOCKS:
-            return False
-        since = read_clock(self._home) - _ON_PURPOSE
-        return bool(audit.read(self._home, since, actions=[Action.FLUSHED], subject=_ALL, most=1))
 
 
 def _claimed(told: Value, noticed: Noticed) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from qik_core.errors import DefinitionError
-from qik_core.passes import Witness
+from qik_core.passes import Witness, lineage
 
 log: Final = logging.getLogger("reconciler")
 
@@ -66,6 +66,21 @@ class Seen:
             deleted=witness.deleted,
         )
 
+    @classmethod
+    def kept(cls, known: Any) -> Seen | None:
+        """Return what another process has kept of its own; None where that is of a release that knew other things."""
+        try:
+            return cls(
+                loss=str(known["loss"]),
+                birth_ms=int(known["birth_ms"]),
+                number=int(known["number"]),
+                life=str(known["life"]),
+                lost_exchanges=int(known["lost_exchanges"]),
+                deleted=int(known["deleted"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noticed:
@@ -80,17 +95,21 @@ class Noticed:
     """By how many seconds the data went back, where that is known."""
     jobs: int | None = None
     """Jobs that were deleted, or exchanges that were lost."""
+    on_purpose: bool = False
+    """Everything was flushed with `reconciler flush`, and nothing was lost."""
 
     @property
     def text(self) -> str:
         """What happened, for people."""
+        if self.on_purpose:
+            return "everything was flushed on purpose"
         ago = "" if self.back is None else f" by {self.back:.1f} s"
         return _TEXTS[self.kind].format(ago=ago, jobs=self.jobs or 0)
 
     @property
     def whole(self) -> bool:
-        """Whether all data is concerned: counts of before mean nothing any more."""
-        return self.kind not in (LossKind.JOBS, LossKind.HELD)
+        """Whether all data was lost: counts of before mean nothing any more."""
+        return self.kind not in (LossKind.JOBS, LossKind.HELD) and not self.on_purpose
 
 
 def judge(before: Seen, now: Witness, life: str) -> Noticed | None:
@@ -99,7 +118,9 @@ def judge(before: Seen, now: Witness, life: str) -> Noticed | None:
     if kind is not None:
         went_back = kind is LossKind.WENT_BACK and now.before is not None
         back = (before.number - (now.before or 0)) / 1000 if went_back else None
-        return Noticed(kind=kind, at=now.time, loss=now.epoch.loss, back=back)
+        same = lineage(now.epoch.loss) == lineage(before.loss)
+        flushed = same and kind is not LossKind.WENT_BACK
+        return Noticed(kind=kind, at=now.time, loss=now.epoch.loss, back=back, on_purpose=flushed)
     for part, count in (
         (LossKind.JOBS, now.deleted - before.deleted),
         (LossKind.HELD, now.lost_exchanges - before.lost_exchanges),

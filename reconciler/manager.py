@@ -78,6 +78,8 @@ class Manager:
         self._ends = Periodic("drain", _DRAIN, self._drain)
         self._switchboard = switchboard(engines.home(), seam, self.holder, self._switched)
         self._stop = Event()
+        self.turned: Callable[[], None] = lambda: None
+        """Called whenever it has looked after its runners."""
 
     def run(self) -> bool:
         """Run until `stop()`; False when a pass hung and this process has to be replaced.
@@ -108,6 +110,11 @@ class Manager:
         self._stop.set()
 
     @property
+    def units(self) -> list[str]:
+        """The reconcilers and shards that there are now, whoever runs them."""
+        return list(self._runners)
+
+    @property
     def _threads(self) -> list[Periodic]:
         return [
             self._watcher.thread,
@@ -120,6 +127,7 @@ class Manager:
     def _look_after(self) -> bool:
         ahead = time() - monotonic()
         while not self._stop.wait(_LOOK):
+            self.turned()
             now_ahead = time() - monotonic()
             if abs(now_ahead - ahead) > _JUMP:
                 log.warning("the clock was set", extra={"seconds": f"{now_ahead - ahead:+.1f}"})

@@ -21,6 +21,8 @@ _TOGETHER: Final = 200
 """Notes that one statement makes."""
 
 Value: TypeAlias = Mapping[str, Any]
+Also: TypeAlias = Callable[[Connection, Value], object]
+"""Writes in the transaction of a change; gets its connection and the new value. Called anew where that begins again."""
 
 
 class Kind(StrEnum):
@@ -60,21 +62,25 @@ class Notes:
             again(lambda: self._put(kind, values))
 
     def change(
-        self, kind: Kind, name: str, how: Callable[[Value, float], Value | None]
+        self,
+        kind: Kind,
+        name: str,
+        how: Callable[[Value, float], Value | None],
+        also: Also = lambda *_: None,
     ) -> Value | None:
         """Change one note, as nobody else does at the same moment: `how` gets its value and age, and returns the new value.
 
-        An absent note has no values and is as old as time. None from `how` leaves it as it is, and is returned.
+        An absent note has no values and is as old as time. None from `how` leaves it as it is, and is returned. What `also`
+        writes belongs to the change: there is none of the two without the other.
         """
-        return again(lambda: self._change(kind, name, how))
+        return again(lambda: self._change(kind, name, how, also))
 
     def forget(self, kind: Kind, names: list[str]) -> None:
         """Remove notes."""
-        mine = note.c.kind == str(kind), note.c.name.in_(names)
 
         def remove() -> None:
             with writing(self._home) as connection:
-                connection.execute(delete(note).where(*mine))
+                forget(connection, kind, names)
 
         if names:
             again(remove)
@@ -88,7 +94,7 @@ class Notes:
             connection.execute(_of(kind).values(value=bindparam("text"), at=self._clock), written)
 
     def _change(
-        self, kind: Kind, name: str, how: Callable[[Value, float], Value | None]
+        self, kind: Kind, name: str, how: Callable[[Value, float], Value | None], also: Also
     ) -> Value | None:
         with writing(self._home) as connection:
             self._make(connection, kind, [name])
@@ -99,6 +105,7 @@ class Notes:
             if new is not None:
                 changed = update(note).where(*mine).values(value=json.dumps(dict(new)))
                 connection.execute(changed.values(at=self._clock))
+                also(connection, new)
             return new
 
     def _make(self, connection: Connection, kind: Kind, names: list[str]) -> None:
@@ -108,6 +115,11 @@ class Notes:
                 for name in names[at : at + _TOGETHER]
             ]
             connection.execute(missing_rows(self._home.dialect.name, note, rows))
+
+
+def forget(connection: Connection, kind: Kind, names: list[str]) -> None:
+    """Remove notes in a transaction under way."""
+    connection.execute(delete(note).where(note.c.kind == str(kind), note.c.name.in_(names)))
 
 
 def _of(kind: Kind) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -60,12 +60,24 @@ def release(engines: Engines, definition: Definition, key: Key, by: Operator) ->
         SqlUnavailable: a database does not answer.
     """
     memory, digest = Memory(engines.home()), digest_of(engines, definition, key)
-    found = again(lambda: memory.of_keys(definition.facts.name, [digest]))
-    if not found or not again(
-        lambda: memory.forget([found[0][0]], _note(RELEASED, definition, [found[0][0]], by))
-    ):
+    found = remembered(memory, definition.facts.name, digest)
+    if found is None or not release_one(memory, found, definition.unit, by):
         raise NoSuchRow(f"{_subject(definition, key)}: nothing holds this row back")
-    return found[0][0]
+    return found
+
+
+def remembered(memory: Memory, job: str, digest: str) -> State | None:
+    """Return what is remembered of the row with this key; None where nothing is. Raises SqlUnavailable."""
+    found = again(lambda: memory.of_keys(job, [digest]))
+    return found[0][0] if found else None
+
+
+def release_one(memory: Memory, state: State, subject: str, by: Operator) -> bool:
+    """Forget a state; False where something has happened to its row since it was read.
+
+    `subject` is what the audit calls the reconciler, or the job where nobody knows that. Raises SqlUnavailable.
+    """
+    return bool(_forget(memory, subject, [state], by))
 
 
 def quarantined(memory: Memory, definition: Definition) -> int:
@@ -75,15 +87,26 @@ def quarantined(memory: Memory, definition: Definition) -> int:
 
 def release_all(memory: Memory, definition: Definition, by: Operator) -> int:
     """Release every quarantined row of a reconciler; says how many. Raises SqlUnavailable."""
-    name, total, after = definition.facts.name, 0, ""
-    while page := memory.page(name, {definition.shard}, after=(name, after), hold=Hold.QUARANTINED):
-        total += _forget(memory, definition, page, by)
+    return _all(memory, definition.facts.name, {definition.shard}, definition.unit, by)
+
+
+def release_job(memory: Memory, job: str, subject: str, by: Operator) -> int:
+    """Release every quarantined row of a job class, in all shards; says how many. Raises SqlUnavailable."""
+    return _all(memory, job, None, subject, by)
+
+
+def _all(
+    memory: Memory, job: str, shards: Collection[str] | None, subject: str, by: Operator
+) -> int:
+    total, after = 0, ""
+    while page := memory.page(job, shards, after=(job, after), hold=Hold.QUARANTINED):
+        total += _forget(memory, subject, page, by)
         after = page[-1].digest
     return total
 
 
-def _forget(memory: Memory, definition: Definition, page: Sequence[State], by: Operator) -> int:
-    return again(lambda: memory.forget(page, _note(RELEASED, definition, page, by)))
+def _forget(memory: Memory, subject: str, page: Sequence[State], by: Operator) -> int:
+    return again(lambda: memory.forget(page, _note(RELEASED, subject, page, by)))
 
 
 def quarantine(engines: Engines, definition: Definition, key: Key, by: Operator) -> State:
@@ -99,9 +122,9 @@ def quarantine(engines: Engines, definition: Definition, key: Key, by: Operator)
         raise NoSuchRow(f"{_subject(definition, key)}: {why}")
     args = _wire(definition, seen.args)
     memory, name = Memory(engines.home()), definition.facts.name
-    known = again(lambda: memory.of_keys(name, [seen.digest]))
     state = replace(
-        known[0][0] if known else State(job=name, digest=seen.digest, shard=definition.shard),
+        remembered(memory, name, seen.digest)
+        or State(job=name, digest=seen.digest, shard=definition.shard),
         hold=Hold.QUARANTINED,
         reason=Reason.OPERATOR,
         error=by.reason,
@@ -109,7 +132,7 @@ def quarantine(engines: Engines, definition: Definition, key: Key, by: Operator)
         args=written(args),
         version=seen.version or UNSEEN,
     )
-    again(lambda: memory.keep(state, _note(ADDED, definition, [state], by)))
+    again(lambda: memory.keep(state, _note(ADDED, definition.unit, [state], by)))
     return state
 
 
@@ -130,18 +153,16 @@ def _wire(definition: Definition, args: Sequence[Any]) -> list[Any]:
         raise NoSuchRow(f"{definition.unit}: its job cannot travel: {error}") from None
 
 
-def _note(
-    action: str, definition: Definition, states: Sequence[State], by: Operator
-) -> dict[str, Any]:
+def _note(action: str, subject: str, states: Sequence[State], by: Operator) -> dict[str, Any]:
     keys = [each.key for each in states]
     one = len(states) == 1
     return {
         "action": action,
         "who": by.who,
         "reason": by.reason,
-        "subject": f"{definition.unit} {keys[0]}" if one else definition.unit,
+        "subject": f"{subject} {keys[0]}" if one else subject,
         "details": {
-            "job": definition.facts.name,
+            "job": states[0].job,
             "rows": len(states),
             "keys": keys[:_SHOWN],
             "ended": states[0].ends if one else sum(each.ends for each in states),

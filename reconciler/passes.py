@@ -8,6 +8,7 @@ A pass changes nothing but Redis: it may be cut off anywhere and begun again, an
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 from qik_core import Code, settings
 from qik_core.errors import QikError
-from qik_core.passes import Passes
+from qik_core.passes import Passes, Telling
 from reconciler import jitter
 from reconciler.choice import Choice
 from reconciler.definition import Definition
@@ -100,17 +101,19 @@ class Pass:
         self._term = term
         self._standing = standing
         self._began = monotonic()
-        self._progress = Progress(page_size=definition.batch_size)
+        self.progress = Progress(page_size=definition.batch_size)
+        """How far it is."""
         self._epoch = ""
         self._number: int | None = None
         self._said_at = self._began
         self._gauges = Gauges()
-        self._choice = Choice(definition, tools, self._progress.codes, self._clock)
+        self._choice = Choice(definition, tools, self.progress.codes, self._clock)
         self._held: dict[str, int] = {}
         self._off = Off(definition, tools.stops)
         self._through = False
         self._invalid: list[str] = []
         self._ahead = time() - monotonic()
+        self._under_way: tuple[Batch, Telling] | None = None
 
     def run(self) -> Report:
         """Tell every pending row; every way to end is an outcome, nothing is raised but what ends the process."""
@@ -132,30 +135,37 @@ class Pass:
             return begun
         source, pages = begun
         try:
-            while (stopped := self._stopped()) is None:
-                page = self._page(pages)
-                if page is None:
-                    continue
-                with self._gauges.timed("telling"):
-                    stopped = self._tell(*page.made)
-                if stopped is not None:
-                    return stopped
-                if pages.ended:
-                    return self._complete()
-                self._progress.cursor = write_position(source.position(page.rows[-1]))
-                self._say_how_far()
-            return stopped
+            stopped = self._tell_pages(source, pages)
+            return self._finish() or stopped or self._complete()
+        except BaseException:
+            with suppress(QikError):
+                self._finish()  # what was pushed is counted, whatever went wrong with the page behind it
+            raise
         finally:
             self._step(self.definition.statement_timeout)
             pages.close(self.definition.statement_timeout)
+
+    def _tell_pages(self, source: Source, pages: Pages[Made]) -> Stop | None:
+        """Tell page by page; returns why the pass has to end before it is through, if it has to."""
+        while (stopped := self._stopped()) is None:
+            page = self._page(pages)
+            if page is None:
+                continue
+            with self._gauges.timed("telling"):
+                stopped = self._tell(*page.made)
+            if stopped is not None or pages.ended:
+                break
+            self.progress.cursor = write_position(source.position(page.rows[-1]))
+            self._say_how_far()
+        return stopped
 
     # --- the steps -------------------------------------------------------------------------------
 
     def _begin(self) -> tuple[Source, Pages[Made]] | Stop:
         """Look at the epoch, heal what somebody deleted by hand, and find where to start."""
         self._step(_CALL)
-        self._epoch = self._tools.watch.look()
-        if self._tools.seam.audit(self.definition.queues):
+        seam, self._epoch = self._tools.seam, self._tools.watch.look()
+        if seam.audit(self.definition.queues):
             self._roll()
         self._step(_CALL)
         primary = self._tools.engines.of(self.definition)
@@ -163,16 +173,10 @@ class Pass:
         if where.engine is None:
             return Outcome.GATED, where.note
         if where.note:
-            self._progress.notes.append(where.note)
+            self.progress.notes.append(where.note)
         self._ahead = read_clock(where.engine) - monotonic()
         held = self._remember()
-        source = source_of(
-            self.definition,
-            where.engine,
-            self._clock(),
-            held=held,
-            told=self._tools.seam.told,
-        )
+        source = source_of(self.definition, where.engine, self._clock(), held=held, told=seam.told)
         before = self._tools.ledger.before(self.definition, self._epoch)
         self._gauges.rate = before.rate
         after = None if before.cursor is None else read_position(before.cursor)
@@ -192,7 +196,7 @@ class Pass:
         self._step(ROLL_TIMEOUT)
         ended = self._tools.seam.roll(monotonic() + ROLL_TIMEOUT)
         note = f"jobs were deleted by hand, their locks are {'' if ended else 'not yet '}collected"
-        self._progress.notes.append(note)
+        self.progress.notes.append(note)
         log.warning(note, extra={"reconciler": self.definition.unit})
 
     def _page(self, pages: Pages[Made]) -> Page[Made] | None:
@@ -200,15 +204,17 @@ class Pass:
         self._step(self.definition.statement_timeout)
         with self._gauges.timed("reading"):
             page = pages.read()
-        self._progress.page_size = pages.size
+        self.progress.page_size = pages.size
         if page is not None:
-            self._progress.pages += 1
-            self._progress.scanned += len(page.rows)
+            self.progress.pages += 1
+            self.progress.scanned += len(page.rows)
             self._gauges.pending(self.definition, page.rows)
         return page
 
     def _tell(self, travelling: Batch, invalid: Sequence[Invalid]) -> Stop | None:
         """Tell the rows of one page that are not told; returns why the pass has to end, if it has to."""
+        if stopped := self._land():
+            return stopped
         self._step(_CALL)
         self._note(invalid)
         found = self._choice.of(travelling)
@@ -221,13 +227,13 @@ class Pass:
         new = self._choice.still(new, len(travelling)) if new else new
         self._gauges.untold(self.definition, new)
         if self.definition.shadow:
-            self._progress.codes[SHADOW] += len(new)
+            self.progress.codes[SHADOW] += len(new)
             return None
         return self._stopped() or (self._push(new) if new else None)
 
     def _note(self, invalid: Sequence[Invalid]) -> None:
         for each in invalid:
-            self._progress.codes[INVALID] += 1
+            self.progress.codes[INVALID] += 1
             self._invalid = [*self._invalid, str(each)][:_SHOWN]
             log.warning(
                 "row cannot be told",
@@ -242,7 +248,7 @@ class Pass:
         told = self._tools.seam.told(found.digests, found.tags)
         new = found.pick([at for at, each in enumerate(told) if not each])
         if len(new) < len(found):
-            self._progress.codes[TOLD] += len(found) - len(new)
+            self.progress.codes[TOLD] += len(found) - len(new)
         return new
 
     def _switched(self, new: Batch) -> Batch:
@@ -250,7 +256,7 @@ class Pass:
         kept, free = self._off.part(new)
         if kept:
             self._gauges.untold(self.definition, new.pick(kept))
-            self._progress.codes[Code.REFUSED.value] += len(kept)
+            self.progress.codes[Code.REFUSED.value] += len(kept)
         return new.pick(free) if kept else new
 
     def _push(self, new: Batch) -> Stop | None:
@@ -259,13 +265,14 @@ class Pass:
         shut = room is not None and room < len(new)
         if shut:
             new = new.pick(range(room or 0))
-        stopped = self._send(new) if new else None
-        return stopped or ((Outcome.GATED, f"{reason}; the rest stays in SQL") if shut else None)
+        if new:
+            self._send(new)
+        return (Outcome.GATED, f"{reason}; the rest stays in SQL") if shut else None
 
-    def _send(self, new: Batch) -> Stop | None:
+    def _send(self, new: Batch) -> None:
         new, delays = self._spread(new)
         self._step(_CALL)
-        pushed = self._tools.seam.push(
+        telling = self._tools.seam.start(
             self.definition.job,
             new.args,
             delays=delays,
@@ -273,19 +280,29 @@ class Pass:
             queue=self.definition.queue,
             digests=list(new.digests),
         )
-        self._progress.codes.update(str(code) for code in pushed.codes)
+        self._under_way = new, telling
+
+    def _land(self) -> Stop | None:
+        """Count what became of the rows that were pushed last; returns why the pass has to end, if it has to."""
+        if self._under_way is None:
+            return None
+        (new, telling), self._under_way = self._under_way, None
+        self._step(_CALL)
+        pushed = telling.land()
+        counted = Counter(pushed.codes)
+        self.progress.codes.update({str(code): count for code, count in counted.items()})
         self._gauges.pushed += len(pushed.codes)
         if self.definition.edges:
             enqueued = [at for at, code in enumerate(pushed.codes) if code is Code.ENQUEUED]
             self._gauges.drift += self._choice.causes(new.pick(enqueued), pushed.epoch.loss)
         if pushed.epoch.loss != self._epoch:
             return Outcome.RESTARTED, "Redis lost its data during the pass"
-        if Code.FULL in pushed.codes:
-            return (
-                Outcome.GATED,
-                "the queue or Redis is full; the rest stays in SQL until the next pass",
-            )
-        return None
+        full = "the queue or Redis is full; the rest stays in SQL until the next pass"
+        return (Outcome.GATED, full) if Code.FULL in counted else None
+
+    def _finish(self) -> Stop | None:
+        with self._gauges.timed("telling"):
+            return self._land()
 
     def _spread(self, new: Batch) -> tuple[Batch, Sequence[float] | None]:
         """Return the rows in the order in which they are due, with the seconds until then; None for all at once."""
@@ -304,7 +321,7 @@ class Pass:
             return
         self._said_at = monotonic()
         self._step(_WRITE)
-        seen = self._progress
+        seen = self.progress
         with suppress(QikError):  # it is told again in a second
             self._tools.ledger.reached(self._number, seen.scanned, seen.pages, seen.codes)
 
@@ -316,10 +333,7 @@ class Pass:
             return stopped
         if self._tools.watch.recent() != self._epoch:
             return Outcome.RESTARTED, "Redis lost its data during the pass"
-        if (
-            monotonic() - self._began >= self.definition.budget
-            and self._progress.cursor is not None
-        ):
+        if monotonic() - self._began >= self.definition.budget and self.progress.cursor is not None:
             return (
                 Outcome.BUDGET,
                 f"not through after {self.definition.budget:g} s; the next pass goes on from here",
@@ -328,15 +342,14 @@ class Pass:
 
     def _complete(self) -> Stop:
         self._through = True
+        outcome, said = Outcome.COMPLETED, list(self.progress.notes)
         if off := self._off.reason:
-            return Outcome.GATED, off
-        if not self._invalid:
-            return Outcome.COMPLETED, "; ".join(self._progress.notes)
-        count = self._progress.codes[INVALID]
-        return (
-            Outcome.FAILED,
-            f"{count} rows have arguments that cannot travel, as {'; '.join(self._invalid)}",
-        )
+            outcome, said = Outcome.GATED, [off, *said]
+        if self._invalid:
+            count, shown = self.progress.codes[INVALID], "; ".join(self._invalid)
+            broken = f"{count} rows have arguments that cannot travel, as {shown}"
+            outcome, said = Outcome.FAILED, [broken, *said]
+        return outcome, "; ".join(said)
 
     def _end(
         self, outcome: Outcome, reason: str, number: int | None, error: Exception | None
@@ -346,24 +359,17 @@ class Pass:
             outcome=outcome,
             reason=reason,
             seconds=monotonic() - self._began,
-            scanned=self._progress.scanned,
-            pages=self._progress.pages,
-            page_size=self._progress.page_size,
-            codes=dict(self._progress.codes),
-            cursor=self._progress.cursor if outcome is Outcome.BUDGET else None,
+            scanned=self.progress.scanned,
+            pages=self.progress.pages,
+            page_size=self.progress.page_size,
+            codes=dict(self.progress.codes),
+            cursor=self.progress.cursor if outcome is Outcome.BUDGET else None,
             pass_id=number,
             details=self._details(outcome),
             error=error,
         )
         self._step(_WRITE)
-        of = {"reconciler": self.definition.unit}
-        try:
-            if number is not None:
-                self._tools.ledger.end(report, self._epoch)
-        except QikError as wrong:
-            log.warning("ledger not written", extra={**of, "error": str(wrong)})
-        except Exception:  # a column that is gone: the thread of the next passes must outlive it
-            log.exception("ledger not written", extra=of)
+        self._tools.ledger.close(report, self._epoch)
         return report
 
     def _details(self, outcome: Outcome) -> dict[str, Any]:
@@ -376,7 +382,7 @@ class Pass:
             details["switched_off"] = self._off.as_json()
         if not self._through or outcome is Outcome.FAILED or self.definition.fair is not None:
             return details
-        scanned = self._progress.scanned
+        scanned = self.progress.scanned
         if outcome is Outcome.COMPLETED:
             details["time_to_whole"] = round(self._gauges.whole(scanned, self.definition.jitter), 3)
         return {**details, "pending": scanned}

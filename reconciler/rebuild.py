@@ -34,6 +34,7 @@ _PAUSE: Final = 0.5
 """Seconds until something that is shut is asked again."""
 _LOOK: Final = 0.1
 _NAMED: Final = 20
+_AGAIN: Final = "rows before were kept back, could not travel, or have no position that can be kept"
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ class Rebuild:
         self._journal.show(sure=True)
         queues = sorted({queue for part in self._parts for queue in part.definition.queues})
         deleted = self._tools.seam.audit(queues)
-        if not self._tools.seam.roll(monotonic() + ROLL_TIMEOUT):
+        if not self._tools.seam.roll(monotonic() + ROLL_TIMEOUT, self._sleep):
             self._journal.note(
                 "locks without a job are not yet collected: their rows are told by the next pass"
             )
@@ -164,13 +165,16 @@ class Rebuild:
         marks = self._journal.bookmarks()
         for part in self._parts:
             mark = marks.get(part.unit)
-            if mark is None or not mark.goes_on(self._epoch):
+            if mark is None:
                 continue
-            part.resume(mark)
+            if mark.goes_on(self._epoch):
+                part.resume(mark)
             if mark.under_way:
                 self._journal.note(
                     f"{mark.holder} rebuilds {part.unit} too, or did until now: that does no harm"
                 )
+            elif mark.begins_again(self._epoch):
+                self._journal.note(f"{part.unit} begins again with its first row: {_AGAIN}")
         resumed = [part for part in self._parts if part.resumed]
         if resumed:
             rows = sum(part.before for part in resumed)
@@ -270,14 +274,12 @@ class Rebuild:
     @staticmethod
     def _complete(part: Part) -> None:
         part.close()
-        invalid = part.codes[INVALID]
-        if invalid:
-            part.state, part.cursor = State.FAILED, None  # the next one reads those rows again
-            part.reason = (
-                f"{invalid} rows have arguments that cannot travel, as {'; '.join(part.invalid)}"
-            )
-        else:
-            part.state = State.COMPLETED
+        part.state, said = State.COMPLETED, part.kept_back()
+        if invalid := part.codes[INVALID]:
+            shown = "; ".join(part.invalid)
+            said = [f"{invalid} rows have arguments that cannot travel, as {shown}", *said]
+            part.state = State.FAILED
+        part.reason = "; ".join(said)
 
     def _finish(self, state: State, reason: str) -> None:
         for part in self._parts:
@@ -287,17 +289,22 @@ class Rebuild:
     # --- what may fail ---------------------------------------------------------------------------
 
     def _of_part(self, part: Part, work: Callable[[], T]) -> T | None:
-        """Do something for one part; an error of its own, as of its database, ends this part alone."""
+        """Do something for one part; an error of its own, as of its database or a key of its queue, ends this part alone."""
         try:
             return self._patiently(work)
+        except WrongType as error:
+            self._fail(part, error)
         except (_Restarted, _Stopped, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - one broken reconciler must not stop the others
-            part.state = State.FAILED
-            part.reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self._journal.note(f"{part.unit}: {part.reason}")
-            part.close()
-            return None
+            self._fail(part, error)
+        return None
+
+    def _fail(self, part: Part, error: Exception) -> None:
+        part.state = State.FAILED
+        part.reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        self._journal.note(f"{part.unit}: {part.reason}")
+        part.close()
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do something; again, for PATIENCE, while Redis does not answer."""

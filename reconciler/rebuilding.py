@@ -31,6 +31,7 @@ from reconciler.report import INVALID, TOLD
 from reconciler.rows import Batch, Invalid, batch
 from reconciler.source import eligible, read_position, write_position
 from reconciler.sql import read_clock, reading
+from reconciler.switches.stopping import why
 
 COUNTING: Final = 5.0
 """Seconds that counting the pending rows of one unit may take; they are not known then, and there is no ETA."""
@@ -62,6 +63,8 @@ class Part:
     """When that one began, in epoch seconds."""
     codes: Counter[str] = field(default_factory=Counter)
     invalid: list[str] = field(default_factory=list)
+    kept: Counter[str] = field(default_factory=Counter)
+    """Rows that a switch keeps back, by what it says."""
     rest: Batch | None = None
     """Untold rows of the page that is being told: those that found no room yet."""
     waits: str = ""
@@ -73,6 +76,7 @@ class Part:
     ahead: float = 0.0
     """The database's clock against our monotonic one."""
     _counted: Counter[str] = field(default_factory=Counter)
+    _keeps: Counter[str] = field(default_factory=Counter)
     _choice: Choice | None = None
     _source: Any = None
     _pages: Pages[tuple[Batch, list[Invalid]]] | None = None
@@ -184,6 +188,7 @@ class Part:
         if self._page is None or self._choice is None:
             raise RuntimeError("no page is at hand")
         self._counted.clear()  # of a try that Redis did not answer
+        self._keeps.clear()
         travelling, invalid = self._page.made
         if self.rest is None:
             self._counted[INVALID] += len(invalid)
@@ -195,6 +200,7 @@ class Part:
         if self.rest is None:
             self.invalid = [*self.invalid, *map(str, invalid)][:_SHOWN]
         self.codes.update(self._counted)
+        self.kept.update(self._keeps)
         self.rest = new
         return new
 
@@ -207,9 +213,10 @@ class Part:
     def _switched(self, new: Batch) -> Batch:
         """Return the rows that no kill switch keeps back; the others are counted."""
         said = self.tools.stops.rows(self.definition, new)
-        free = [at for at, each in enumerate(said) if each is None or self.overrides(each)]
-        self._counted[Code.REFUSED] += len(new) - len(free)
-        return new.pick(free)
+        kept = [None if each is None or self.overrides(each) else why(each) for each in said]
+        self._keeps.update(each for each in kept if each is not None)
+        self._counted[Code.REFUSED] += self._keeps.total()
+        return new.pick([at for at, each in enumerate(kept) if each is None])
 
     def overrides(self, stop: Stop) -> bool:
         """Whether this switch is overridden: only that of the reconciler can be, since workers obey the others."""
@@ -262,20 +269,30 @@ class Part:
         )
 
     def restart(self) -> None:
-        """Begin again with the first row: Redis has lost its data."""
+        """Begin again with the first row, however it had ended: Redis has lost its data."""
         self.close()
         self.cursor, self.before, self.began, self.scanned, self.until = None, 0, None, 0, 0.0
         self.codes.clear()
-        if self.state is State.COMPLETED:
-            self.state = State.READY
+        self.kept.clear()
+        self.invalid = []
+        self.state, self.reason = State.READY, ""
+
+    def kept_back(self) -> list[str]:
+        """Say how many rows which switches keep back, those that keep most first."""
+        name = self.definition.facts.name
+        return [
+            f"{count:,} rows of {name} stay in SQL: {said}"
+            for said, count in self.kept.most_common(_SHOWN)
+        ]
 
     def bookmark(self, epoch: str, holder: str, began: float) -> Bookmark:
-        """Return where it stands."""
+        """Return where it stands: at the beginning, if rows before it may want a job the next time."""
+        again = self.codes[INVALID] or self.kept
         return Bookmark(
             epoch=epoch,
             holder=holder,
             began=began if self.began is None else self.began,
-            cursor=self.cursor,
+            cursor=None if again else self.cursor,
             scanned=self.before + self.scanned,
             enqueued=self.enqueued,
             total=self.total,

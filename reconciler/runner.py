@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Final
 
 from qik_core.errors import QikError
+from qik_core.passes import PassEnd, Passes
 from reconciler.definition import Definition
 from reconciler.lanes import SLICE, Lane, Lanes
 from reconciler.lease import Leases
@@ -23,6 +24,8 @@ log: Final = logging.getLogger("reconciler")
 
 STUCK: Final = 10.0
 """Seconds beyond the deadline of a step after which its pass counts as stuck."""
+_RESTARTS: Final = 10
+"""How often a pass by hand begins again."""
 _LONGEST_PAUSE: Final = 60.0
 _LOOK: Final = 1.0
 """Seconds between two looks at a gate that ended a pass: one that opens is not left unused until the next pass is due."""
@@ -64,7 +67,7 @@ class Runner:
         self._thread.start()
 
     def wake(self) -> None:
-        """Have a pass run now; during a pass, one more after it."""
+        """Have a pass run now; during a pass, one more after it. One that waits for its lane has not begun."""
         with self._wakes:
             self._due = True
             self._wakes.notify()
@@ -102,6 +105,9 @@ class Runner:
                 continue
             self._lane = self._lane_of()
             self._entered = self._lane.enter()
+            with self._wakes:
+                # The pass that begins now is the one that was asked for meanwhile.
+                self._due = False
             try:
                 term = self._leases.term(self.definition.unit)
                 if term is not None and not self._ending:
@@ -132,7 +138,7 @@ class Runner:
     def _run_one(self, term: int) -> None:
         self._pass = Pass(self.definition, self._tools, term, lambda: self._standing(term))
         try:
-            report = self._pass.run()
+            report = run(self._pass, self._tools.seam)
         finally:
             self._pass = None
         self.failures = self.failures + 1 if report.outcome is Outcome.FAILED else 0
@@ -160,6 +166,43 @@ class Runner:
         self._entered = self._lane.enter()
         running.until = monotonic() + STUCK
         self._aside = False
+
+
+def run(one: Pass, seam: Passes) -> Report:
+    """Run a pass, inside the spans of the tracers that are installed."""
+    with seam.passing(one.definition.unit, one.definition.queues) as ended:
+        report = one.run()
+        ended(
+            PassEnd(
+                outcome=str(report.outcome),
+                failed=report.outcome is Outcome.FAILED,
+                reason=report.reason,
+                error=report.error,
+                counts={"scanned": report.scanned, "pages": report.pages, **report.codes},
+            )
+        )
+        return report
+
+
+def by_hand(definition: Definition, tools: Tools, told: Callable[[int], object]) -> Report:
+    """Run one pass now, whoever holds the lease: the locks make that harmless. `told` hears how many rows it has read.
+
+    It begins again when Redis loses its data on the way.
+    """
+
+    def once() -> Report:
+        def standing() -> None:
+            told(one.progress.scanned)
+
+        one = Pass(definition, tools, 0, standing)
+        return run(one, tools.seam)
+
+    report = once()
+    for _ in range(_RESTARTS):
+        if report.outcome is not Outcome.RESTARTED:
+            break
+        report = once()
+    return report
 
 
 def say(report: Report) -> None:

@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
 from typing import Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from qik_core import settings
+from qik_core.errors import QikError
 from qik_core.passes import Passes
 from reconciler import audit
 from reconciler.audit import Action
@@ -43,7 +44,10 @@ def installed() -> str:
 
 
 class Scribe:
-    """What one process has to write down. `thread` has to be started. Thread-safe."""
+    """What one process has to write down. `thread` has to be started. Thread-safe.
+
+    What cannot be written now, since SQL or Redis is away, is tried again before all behind it.
+    """
 
     def __init__(self, home: Engine, seam: Passes, holder: str) -> None:
         self._home = home
@@ -75,11 +79,22 @@ class Scribe:
     def once(self) -> None:
         """Write what waits, then count what waits in Redis if it is time. Raises StoreError, SqlUnavailable."""
         while self._waiting:
-            self._waiting[0]()
-            self._waiting.popleft()
+            act = self._waiting[0]
+            self._do(act)
+            with suppress(ValueError):  # newer things may have driven it out meanwhile
+                self._waiting.remove(act)
         if monotonic() >= self._count_at:
             self._count_at = monotonic() + _COUNT
             self._losses.count()
+
+    def _do(self, act: Callable[[], object]) -> None:
+        """Do it, or report why that can never be done: what waits behind it must not wait for ever."""
+        try:
+            act()
+        except QikError:
+            raise
+        except Exception:  # whatever a driver or a value may raise
+            log.exception("the scribe met a defect; it goes on")
 
     def _later(self, act: Callable[[], object]) -> None:
         self._waiting.append(act)
@@ -106,22 +121,17 @@ class Scribe:
             ran = {name: before.get(name) for name in now}
             return None if ran == now else {**now, "before": ran if before else {}}
 
-        found = Notes(self._home).change(Kind.RELEASE, _RUN, changed)
-        if found is None:
-            return
-        before = found["before"]
-        text = f"release {release or '-'}, version {ours}"
-        why = (
-            f"{text}; before: release {before.get('release') or '-'}, version {before['version']}"
-            if before
-            else text
-        )
-        audit.record(
-            self._home,
-            Action.DEPLOYED,
-            release or ours,
-            self._holder,
-            why,
-            {**now, "before": before},
-        )
-        log.info("deployed", extra={"release": release or "-", "version": ours})
+        def write(connection: Connection, new: Value) -> None:
+            subject, why = release or ours, _ran(new)
+            audit.write_down(connection, Action.DEPLOYED, subject, self._holder, why, new)
+
+        if Notes(self._home).change(Kind.RELEASE, _RUN, changed, also=write) is not None:
+            log.info("deployed", extra={"release": release or "-", "version": ours})
+
+
+def _ran(new: Value) -> str:
+    """Return which release runs now and which one ran before, for people."""
+    before, text = new["before"], f"release {new['release'] or '-'}, version {new['version']}"
+    if not before:
+        return text
+    return f"{text}; before: release {before.get('release') or '-'}, version {before['version']}"

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from qik_core.passes import ANY_VERSION, Ended, EndedKind
 from reconciler.options import Quarantine
+from reconciler.words import said
 
 UNSEEN: Final = "?"
 """Ends a stored version that comes from a lock: no pass has looked at the row since its job ended."""
@@ -43,6 +44,12 @@ class Reason(StrEnum):
     NO_PROGRESS = "no_progress"
     TERMINAL = "terminal"
     OPERATOR = "operator"
+
+
+_WITHOUT_ERROR: Final = {
+    Reason.NO_PROGRESS: "it ended well, and the row was pending still",
+    Reason.CRASHED: "it ended its process",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +225,11 @@ def _by_version(state: State, tag: str) -> tuple[bool, Change | None]:
             )
             return True, Change(freed, 0.0)
     return False, Change(replace(state, version=tag)) if state.version != tag else None
+
+
+def how(state: State) -> str:
+    """Return for people how its last job ended; empty where nobody has said."""
+    return said(state.error) or _WITHOUT_ERROR.get(state.reason, "")
 
 
 def shown(args: Sequence[Any], names: Sequence[str], unique: Sequence[str]) -> str:

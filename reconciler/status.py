@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, Row, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 
 from reconciler.lease import PROCESS
 from reconciler.ledger import codes
 from reconciler.report import SHADOW
 from reconciler.sql import clock, reading
 from reconciler.tables import lease, passes
+from reconciler.words import span
 
 _QUERY = 2.0
+_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,44 @@ class Last:
     codes: Mapping[str, Any]
     details: Mapping[str, Any]
     """What it measured: see `gauges.py`."""
+
+    @property
+    def untold_for(self) -> float | None:
+        """Seconds since when the oldest row was untold; None where there was none, or rows have no age."""
+        found: float | None = self.details.get("oldest_untold_age")
+        return found
+
+    @property
+    def held(self) -> int:
+        """How many rows were held back."""
+        return int(self.details.get("waiting", 0) + self.details.get("quarantined", 0))
+
+    @property
+    def drift(self) -> Mapping[str, int]:
+        """How many rows that it told had lost their job, by cause."""
+        found: Mapping[str, int] = self.details.get("drift") or {}
+        return found
+
+    @property
+    def whole(self) -> float | None:
+        """Seconds within which every row would be told again if Redis lost its data; None where it did not see all."""
+        found: float | None = self.details.get("time_to_whole")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One pass of the ledger. A moment is in epoch seconds by the database's clock."""
+
+    number: int
+    holder: str
+    term: int
+    """0 for a pass by hand."""
+    began: float
+    scanned: int
+    """So far, for a pass under way."""
+    end: Last | None
+    """None for a pass under way, or of a process that died in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +105,78 @@ def standings(home: Engine) -> list[Standing]:
         SqlUnavailable: the database cannot be reached.
         NotMigrated: it has no tables of ours.
     """
-    ended = select(func.max(passes.c.id)).where(passes.c.outcome.is_not(None))
-    newest = select(func.max(passes.c.id))
     with reading(home, _QUERY) as connection:
         now = float(connection.execute(select(clock(home.dialect.name))).scalar_one())
         ours = select(lease).where(lease.c.reconciler.not_like(f"{PROCESS}%"))
         leases = {_unit(row): row for row in connection.execute(ours)}
-        last, under_way = (
-            {
-                _unit(row): row
-                for row in connection.execute(
-                    select(passes).where(
-                        passes.c.id.in_(each.group_by(passes.c.reconciler, passes.c.shard))
-                    )
-                )
-            }
-            for each in (ended, newest)
-        )
+        ids = select(func.max(passes.c.id)).group_by(passes.c.reconciler, passes.c.shard)
+        under_way = _passes(connection, [row[0] for row in connection.execute(ids)])
+        last = {unit: row for unit, row in under_way.items() if row.outcome is not None}
+        last |= _passes(connection, _ended_before(connection, under_way.values()))
     units = sorted({*leases, *under_way})
     return [
         _standing(unit, leases.get(unit), last.get(unit), under_way.get(unit), now)
         for unit in units
     ]
+
+
+def _passes(connection: Connection, ids: Sequence[int]) -> dict[tuple[str, str], Row[Any]]:
+    """Return these passes by unit."""
+    return {
+        _unit(row): row
+        for at in range(0, len(ids), _CHUNK)
+        for row in connection.execute(select(passes).where(passes.c.id.in_(ids[at : at + _CHUNK])))
+    }
+
+
+def _ended_before(connection: Connection, newest: Iterable[Row[Any]]) -> list[int]:
+    """Return the ids of the newest passes that have ended, of units whose newest has not.
+
+    Each is looked up by the index from its end: whether a pass has ended is in no index, so to group by it reads all of them.
+    """
+    going, before = passes.alias(), passes.alias()
+    last = (
+        select(before.c.id)
+        .where(before.c.reconciler == going.c.reconciler, before.c.shard == going.c.shard)
+        .where(before.c.outcome.is_not(None))
+        .order_by(before.c.id.desc())
+        .limit(1)
+        .correlate(going)
+        .scalar_subquery()
+    )
+    ids = [row.id for row in newest if row.outcome is None]
+    return [
+        row[0]
+        for at in range(0, len(ids), _CHUNK)
+        for row in connection.execute(select(last).where(going.c.id.in_(ids[at : at + _CHUNK])))
+        if row[0] is not None
+    ]
+
+
+def turns(home: Engine, reconciler: str, shard: str, most: int) -> list[Turn]:
+    """Return the last passes of a reconciler or one shard of it, the newest first, at most so many.
+
+    Raises:
+        SqlUnavailable: the database cannot be reached.
+        NotMigrated: it has no tables of ours.
+    """
+    ours = passes.c.reconciler == reconciler, passes.c.shard == shard
+    newest = select(passes).where(*ours).order_by(passes.c.id.desc()).limit(most)
+    with reading(home, _QUERY) as connection:
+        now = float(connection.execute(select(clock(home.dialect.name))).scalar_one())
+        rows = connection.execute(newest).fetchall()
+    return [_turn(row, now) for row in rows]
+
+
+def _turn(row: Row[Any], now: float) -> Turn:
+    return Turn(
+        number=row.id,
+        holder=row.holder,
+        term=row.term,
+        began=row.started_at,
+        scanned=row.scanned,
+        end=None if row.outcome is None else _last(row, now),
+    )
 
 
 def _unit(row: Row[Any]) -> tuple[str, str]:
@@ -133,9 +223,7 @@ def time_to_whole(standings: Sequence[Standing]) -> float | None:
     """
     if not standings or doubt(standings):
         return None
-    return max(
-        float(one.last.details["time_to_whole"]) for one in standings if one.last is not None
-    )
+    return max(one.last.whole or 0.0 for one in standings if one.last is not None)
 
 
 def doubt(standings: Sequence[Standing]) -> str:
@@ -156,3 +244,28 @@ def _doubt(one: Standing) -> str:
     if one.last.details.get("time_to_whole") is None:
         return f"did not see all rows in its last pass ({one.last.outcome})"
     return ""
+
+
+# --- for people -----------------------------------------------------------------------------------
+
+
+def remarks(last: Last) -> Iterator[str]:
+    """Yield what there is to say of a pass beside its numbers."""
+    if last.reason:
+        yield f"{last.outcome}: {last.reason}"
+    if last.drift:
+        yield f"the last pass told rows whose job was lost: {counted(last.drift)}"
+
+
+def whole(rows: Sequence[Standing], *, answers: bool) -> str:
+    """Say how long a loss of Redis would take to heal, or why nobody knows. `answers`: Redis does."""
+    seconds = time_to_whole(rows) if answers else None
+    if seconds is not None:
+        return f"if Redis lost its data now, every row would be told again within {span(seconds)}"
+    why = doubt(rows) if answers else "Redis does not answer, so no row is told"
+    return f"how soon every row would be told again if Redis lost its data is not known: {why}"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return counts by name, in one line."""
+    return " ".join(f"{name}:{count:,}" for name, count in sorted(counts.items()))

@@ -8,14 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from qik_core import application
 from qik_core.flushing import Flushing, Found, Place, Seen
 from qik_core.passes import Passes
 from reconciler.derivable import Derivable, Fate
 from reconciler.engines import Engines
 from reconciler.errors import ReconcilerError
+from reconciler.words import meant, size
 
+_NAMED: Final = 20
+_FATES: Final = (
+    (Fate.REDERIVABLE, "re-derivable"),
+    (Fate.STALE, "stale"),
+    (Fate.LOST, "would be lost"),
+)
 Say = Callable[[str, int], object]
 """Takes what is being done, and how many jobs so far."""
 
@@ -41,6 +49,12 @@ class Selection:
             and (not self.queues or job.queue in self.queues)
             and (not self.places or job.home.place in self.places)
         )
+
+    @property
+    def word(self) -> str:
+        """What a person writes who means it."""
+        names = [*sorted(self.classes), *sorted(self.queues), *sorted(self.places)]
+        return "all" if self.everything else [*names, self.tenant or ""][0]
 
     def __str__(self) -> str:
         if self.everything or self.put_back:
@@ -108,7 +122,7 @@ class Plan:
     sources: set[bytes] = field(default_factory=set)
     """Keys with jobs that are meant."""
     names: set[str] = field(default_factory=set)
-    """Every class that was met."""
+    """Every class that was met, also those whose jobs all run."""
     queues: set[str] = field(default_factory=set)
     used: int = 0
     """Bytes that Redis uses."""
@@ -131,6 +145,42 @@ class Plan:
     def total(self, fate: Fate) -> int:
         """Return how many jobs have this fate."""
         return sum(line.fates[fate] for line in self.lines.values())
+
+    def unknown(self) -> str:
+        """Return which class or queue is meant that neither Redis nor the application knows; empty: they know all."""
+        jobs, chosen = application.jobs(), self.selection
+        wanted = (
+            ("class", chosen.classes, self.names | {each.name for each in jobs}),
+            ("queue", chosen.queues, self.queues | {each.queue for each in jobs}),
+        )
+        for kind, names, known in wanted:
+            for name in sorted(names - known):
+                there = ", ".join(sorted(known)[:_NAMED]) or "none"
+                near = meant(name, sorted(known))
+                return f"there is no job of {kind} {name!r}{near}; there are: {there}"
+        return ""
+
+    def notes(self, problem: str = "") -> list[str]:
+        """Return what people are told beside the numbers; `problem`: why no class is known."""
+        fates = ", ".join(f"{self.total(fate):,} {word}" for fate, word in _FATES)
+        of = f" of {size(self.limit)}" if self.limit else ""
+        notes = [f"{self.jobs:,} jobs: {fates}. Redis uses {size(self.used)}{of}"]
+        for name, n in self.lost.items():
+            notes.append(f"{name}: {n:,} would be lost: {self.why.get(name, '')}")
+        if self.selection.tenant is not None:
+            notes += [f"{name}: left out: {why}" for name, why in sorted(self.why.items())]
+        if self.others or self.foreign:
+            notes.append(
+                f"left alone: {self.others:,} other jobs of ours, {self.foreign:,} of others"
+            )
+        if self.aside:
+            notes.append(
+                f"a flush ended half-way: {self.aside:,} jobs are aside. "
+                "This one goes on with them: what it does not mean goes back"
+            )
+        if problem:
+            notes.append(f"No class is known, so nothing counts as re-derivable: {problem}")
+        return notes
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -166,6 +216,7 @@ def survey(means: Means, selection: Selection, say: Say = lambda *_: None) -> Pl
         _count(plan, some, judge)
         say("jobs looked at", seen)
     for job in means.redis.running():
+        plan.names.add(job.name)
         if selection.covers(job) and selection.tenant is None:
             _line(plan, job).running += 1
     plan.used, plan.limit = means.redis.memory()

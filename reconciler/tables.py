@@ -131,7 +131,7 @@ audit = Table(
     Column("subject", String(200), nullable=False),
     Column("reason", Text, nullable=False),
     Column("term", _Big),
-    Column("details", Text, nullable=False),
+    Column("details", _Long, nullable=False),
     Index(None, "subject", "id"),
     Index(None, "at"),
     **OPTIONS,

@@ -27,7 +27,7 @@ from qik_core.passes import Passes
 from reconciler import migrate
 from reconciler.definition import Definition
 from reconciler.drill.evidence import Run
-from reconciler.drill.rows import Rows
+from reconciler.drill.rows import FOR_GOOD, Rows
 from reconciler.drill.verdict import overlapping
 from reconciler.engines import Engines
 from reconciler.lease import identity
@@ -44,6 +44,10 @@ _TRIES: Final = 20
 _PAGES: Final = 3
 _LOOK: Final = 0.05
 _LATER: Final = 3600.0
+_LINGER: Final = 2.5
+"""Seconds that a job goes on under which Redis was emptied: a second run of its row may not start before 1 s is over, and
+would not be seen beside a job of milliseconds."""
+_LARGEST: Final = 1_000
 _SHOWN: Final = 5
 
 
@@ -76,13 +80,15 @@ class FlushDrill:
     """What a drill has done."""
 
     rows: int
-    """Rows that were pending."""
+    """Rows that were pending, and that passes tell."""
     points: tuple[Point, ...]
-    """The moments that were met, in order."""
+    """The moments that were met, in order: Redis has lost something just then."""
     runs: int
     repeats: int
     """Runs that ended well after another one of the same row had: what a guard has to make harmless."""
     seconds: float
+    held: int = 0
+    """Rows that were pending, too, and that passes leave out on purpose: quarantined, in shadow, too late."""
 
 
 def flush_drill(
@@ -112,41 +118,58 @@ def flush_drill(
 
 @dataclass(slots=True)
 class _Meddler:
-    """Server middleware: notes each run, and springs one trap after the other, each on a job of its own."""
+    """Server middleware: notes each run, and springs one trap after the other, each on the job of another row.
 
-    traps: deque[Point]
+    A trap that did not spring, since its job raised first, say, waits for the next job.
+    """
+
     spring: Callable[[], None]
+    met: set[Point]
+    traps: deque[Point] = field(default_factory=deque)
+    rows: frozenset[str] = frozenset()
+    """The keys of the jobs that are drilled."""
     runs: list[Run] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
-    missed: list[Point] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, job: Payload, call_next: Next[None]) -> None:
         """Run the job, with what is planned for it."""
-        unique = job.unique
-        trap = self._trap(job) if unique is not None else None
+        key = "" if job.unique is None else job.unique.digest
+        trap = self._trap(job) if key in self.rows else None
         if trap is Point.RETRYING:
             raise PlannedFailure("flush_drill lets this job fail once: it waits for a retry then")
-        began, outcome = monotonic(), "ok"
+        try:
+            self._run(job, key, call_next, trap)
+            if trap is Point.ENDED:
+                self._spring(trap)
+        finally:
+            if trap is not None and trap not in self.met:
+                self.traps.append(trap)
+
+    def _run(self, job: Payload, key: str, call_next: Next[None], trap: Point | None) -> None:
+        began, outcome = monotonic(), ""
         try:
             if trap is Point.RUNNING:
-                self.spring()
+                self._spring(trap)
+                threading.Event().wait(_LINGER)
             call_next(job)
+            outcome = "ok"
         except Exception as error:
             outcome = type(error).__name__
             self.errors[f"{job.class_name}: {outcome}: {error}"] += 1
             raise
         finally:
-            key = "" if unique is None else unique.digest
             self.runs.append(Run(key, job.jid, 0, began, monotonic(), outcome))
-        if trap is Point.ENDED:
-            self.spring()
+
+    def _spring(self, trap: Point) -> None:
+        self.spring()
+        self.met.add(trap)
 
     def _trap(self, job: Payload) -> Point | None:
         with self._lock:
             trap = self.traps.popleft() if self.traps else None
         if trap is Point.RETRYING and not job.get("retry"):
-            self.missed.append(trap)  # this job would be dead
+            self.traps.append(trap)  # this job would be dead
             return None
         return trap
 
@@ -157,7 +180,8 @@ class _Drill:
     def __init__(self, url: str, definitions: Sequence[Definition], until: float) -> None:
         self._began = monotonic()
         self._until = until
-        self._meddler = _Meddler(deque(), self._wipe_and_tell)
+        self._met: set[Point] = set()
+        self._meddler = _Meddler(self._wipe_and_tell, self._met)
         now = settings.current()
         queues = dict.fromkeys(name for each in definitions for name in each.queues)
         settings.use(
@@ -180,11 +204,15 @@ class _Drill:
     def run(self, points: Sequence[Point]) -> FlushDrill:
         """Do all of it."""
         migrate.upgrade(self._engines.home())
-        pending = self._rows.pending()
+        back = {key for key, why in self._rows.held().items() if why in FOR_GOOD}
+        pending = {key: row.name for key, row in self._rows.pending().items() if key not in back}
         if len(pending) < _PAGES:
+            beside = f" beside {len(back)} that are held back on purpose" if back else ""
             raise ValueError(
-                f"{len(pending)} rows are pending, and a drill needs {_PAGES} at least: insert and commit some before"
+                f"{len(pending)} rows are pending{beside}, and a drill needs {_PAGES} at least: "
+                "insert and commit some before"
             )
+        self._meddler.rows = frozenset(pending)
         self._tell()
         self._check("before the drill")
         for point in points:
@@ -192,7 +220,7 @@ class _Drill:
                 self._break(point)
         self._meddler.traps.extend(point for point in points if point in _AT_WORK)
         self._work(pending)
-        return self._result(len(pending), points)
+        return replace(self._result(len(pending), points), held=len(back))
 
     def close(self) -> None:
         """Drop the connections."""
@@ -203,43 +231,53 @@ class _Drill:
 
     def _break(self, point: Point) -> None:
         """Damage Redis at this point, let passes tell again, and hold that every row is told."""
-        if point is Point.PAGES:
-            self._scratch.wipe()
-            self._cut_passes()
-        elif point is Point.SCHEDULED:
-            self._scratch.wipe()
-            for unit in self._rows.units():
-                self._pass(replace(unit, jitter=_LATER))
-            self._scratch.wipe()
-        elif point is Point.LISTS:
-            self._scratch.drop_lists()
-        elif point is Point.LOCKS:
-            self._scratch.drop_locks()
-        else:
-            self._scratch.wipe()
+        if self._damage(point):
+            self._met.add(point)
         self._tell()
         self._check(f"after the point {point}")
 
-    def _cut_passes(self) -> None:
-        """Wipe Redis once in the middle of each pass."""
-        for unit in self._rows.units():
-            asked = 0
+    def _damage(self, point: Point) -> bool:
+        """Bring Redis to this point and damage it; return whether there was something to lose."""
+        if point is Point.PAGES:
+            self._scratch.wipe()
+            cut = [self._cut(unit) for unit in self._rows.units()]  # each of them
+            return any(cut)
+        if point is Point.LISTS:
+            return self._scratch.drop_lists() > 0
+        if point is Point.LOCKS:
+            return self._scratch.drop_locks() > 0
+        if point is Point.SCHEDULED:
+            self._scratch.wipe()
+            for unit in self._rows.units():
+                self._pass(replace(unit, jitter=_LATER))
+        return self._wipe(Place.SCHEDULED if point is Point.SCHEDULED else Place.QUEUED)
 
-            def standing() -> Stop | None:
-                nonlocal asked
-                asked += 1
-                if asked == _PAGES:
-                    self._scratch.wipe()
-                return None
+    def _wipe(self, place: Place) -> bool:
+        """Empty Redis; return whether jobs of the drilled rows were at this place."""
+        there = {key.decode() for key in self._scratch.census().at(place)}
+        self._scratch.wipe()
+        return bool(there & self._meddler.rows)
 
-            size = max(1, ceil(len(self._rows.pending()) / _PAGES))
-            self._pass(replace(unit, batch_size=size), standing)
+    def _cut(self, unit: Definition) -> bool:
+        """Wipe Redis between two pages of a pass; return whether that has ended the pass."""
+        asked = 0
+
+        def standing() -> Stop | None:
+            nonlocal asked
+            asked += 1
+            if asked == _PAGES:
+                self._scratch.wipe()
+            return None
+
+        count = len(Rows([unit], self._engines, self._rows.seam).pending())
+        size = min(_LARGEST, max(1, ceil(count / _PAGES)))
+        return self._pass(replace(unit, batch_size=size), standing).outcome is Outcome.RESTARTED
 
     def _check(self, when: str) -> None:
         pending = self._rows.pending()
         alive = [key.decode() for key in self._scratch.census().alive]
-        told = self._rows.told(alive) & set(alive)
-        lost = [name for key, name in pending.items() if key not in told]
+        fine = self._rows.told(alive) & set(alive) | self._rows.held().keys()
+        lost = [row.name for key, row in pending.items() if key not in fine]
         if lost:
             raise FlushDrillFailed(
                 f"{len(lost)} of {len(pending)} rows are lost {when}: no job stands for {_some(lost)}."
@@ -255,8 +293,8 @@ class _Drill:
             while left := self._rows.pending().keys() & pending.keys():
                 if monotonic() > self._until:
                     raise FlushDrillFailed(self._unfinished([pending[key] for key in left]))
-                if self._scratch.census().count(Place.RETRYING):
-                    self._scratch.wipe()
+                if self._scratch.census().count(Place.RETRYING) and self._wipe(Place.RETRYING):
+                    self._met.add(Point.RETRYING)
                 self._tell()
                 self._pause.wait(_LOOK)
 
@@ -278,10 +316,9 @@ class _Drill:
                 f"{len(pairs)} times two runs of one row were under way at once, {pairs[0][0].jid} and {pairs[0][1].jid}"
             )
         ended = Counter(run.key for run in runs if run.key and run.outcome == "ok")
-        missed = {*self._meddler.traps, *self._meddler.missed}
         return FlushDrill(
             rows,
-            tuple(point for point in points if point not in missed),
+            tuple(point for point in points if point in self._met),
             len(runs),
             sum(count - 1 for count in ended.values()),
             monotonic() - self._began,

@@ -2,6 +2,7 @@
 
 redis_url      an empty private server; `@pytest.mark.every_server` runs the test once per kind
 redis_server   the same server, to kill and restart; it is healthy again for the next test
+own_raw        such a client of an empty server of the test's own: no thread that another test left has a connection to it
 raw            a redis-py client without retries, to look at keys
 postgres_url   an empty database of a private PostgreSQL
 postgres       that server, to kill and restart; it is healthy again for the next test
@@ -15,6 +16,7 @@ database_url   all three, one after the other
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import uuid
@@ -33,7 +35,7 @@ from tests import servers, shards
 from tests.bouncer import PgBouncer
 from tests.databases import DATABASES
 from tests.servers import TAG
-from tests.waiting import eventually
+from tests.waiting import busy, eventually
 
 
 def _ours(name: str) -> bool:
@@ -93,6 +95,13 @@ def redis_url(redis_server: Embedded) -> str:
 def raw(redis_url: str) -> Iterator[redis.Redis]:
     """A client that does what it is told once, and gives bytes."""
     with _client(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def own_raw(redis_kind: Kind) -> Iterator[redis.Redis]:
+    """A client of an empty server that nobody whom another test left is a client of."""
+    with servers.redis_server(redis_kind) as server, _client(server.url) as client:
         yield client
 
 
@@ -175,6 +184,12 @@ def mariadb_url(mariadb: servers.MariaDb) -> Iterator[str]:
 
 
 @pytest.fixture
+def promtool() -> str:
+    """Debian's checker of metrics, rules and alerts."""
+    return shutil.which("promtool") or servers.absent("prometheus")
+
+
+@pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A new SQLite file in WAL mode."""
     path = tmp_path / "test.db"
@@ -204,7 +219,7 @@ def _no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if not _tagged(tag, before):
         return
     with suppress(AssertionError):
-        eventually(lambda: not _tagged(tag, before), 5.0)
+        eventually(lambda: not _tagged(tag, before), 5.0 * busy())
     left = _tagged(tag, before)
     for pid in left:
         with suppress(ProcessLookupError):

@@ -69,7 +69,10 @@ RUNNABLE = [name for name, page in PAGES.items() if "```python run" in page]
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
-def test_the_python_of_a_page_runs_as_it_stands_there(name: str, tmp_path: Path) -> None:
+def test_the_python_of_a_page_runs_as_it_stands_there(
+    name: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
     module = f"test_{Path(name).stem.replace('-', '_')}.py"
 
     ran = run_pytest(tmp_path, project(PAGES[name], module), "-W", "error")

@@ -43,8 +43,19 @@ BY_PATH = {
     "qik_core/embedded.py": frozenset({"qik_core.errors"}),
     "qik_core/parent.py": frozenset({"qik_core.notice", "qik_core.seat", "qik_core.shared"}),
     "qik_core/notice.py": frozenset[str](),
-    "qik_core/seat.py": frozenset({"qik_core.shared"}),
+    "qik_core/seat.py": frozenset({"qik_core.shared", "qik_core.notice", "qik_core.probes.gather"}),
     "qik_core/shared.py": frozenset[str](),
+    "qik_core/probes/families.py": frozenset[str](),
+    "qik_core/probes/text.py": frozenset({"qik_core.probes.families"}),
+    "qik_core/probes/listener.py": frozenset[str](),
+    "qik_core/probes/gather.py": frozenset(
+        {
+            "qik_core.shared",
+            "qik_core.probes.families",
+            "qik_core.probes.listener",
+            "qik_core.probes.text",
+        }
+    ),
 }
 
 Check = Callable[[str], list[str]]

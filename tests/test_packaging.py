@@ -68,7 +68,8 @@ def test_a_wheel_holds_every_module_script_and_mark_of_typing(wheel: set[str]) -
         path.relative_to(ROOT).as_posix()
         for package in ("qik_core", "reconciler")
         for path in (ROOT / package).rglob("*")
-        if path.suffix in {".py", ".lua"} or path.name == "py.typed"
+        if path.suffix in {".py", ".lua", ".html", ".css", ".js", ".svg", ".txt"}
+        or path.name == "py.typed"
     }
 
     assert sources <= wheel

@@ -352,7 +352,9 @@ def test_workers_count_and_report_like_one_process(tmp_path: Path) -> None:
 
 
 def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
-    left = "import subprocess\ndef test_a(): subprocess.run(['sh', '-c', 'tail -f /dev/null > /dev/null &'])\n"
+    # Popen returns when `tail` runs, of which the system has the mark: in the moment of its start there is none.
+    orphan = "import subprocess as s; s.Popen(['tail', '-f', '/dev/null'], stdout=s.DEVNULL)"
+    left = f"import subprocess, sys\ndef test_a(): subprocess.run([sys.executable, '-c', {orphan!r}])\n"
 
     done = pytest_run(tmp_path, left)
 

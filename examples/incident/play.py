@@ -21,11 +21,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, func, insert, select
 
-from qik_core.api import RetrySet
+from qik_core.api import Queue, RetrySet
 from qik_core.embedded import Embedded
 
 INVOICES = 200
 SOME = 20
+LETTERS = 5
 PATIENCE = 60.0
 HERE = Path(__file__).parent
 
@@ -33,8 +34,9 @@ HERE = Path(__file__).parent
 class Stage:
     """The servers and processes of the play, and the terminal of the person on call."""
 
-    def __init__(self, folder: Path, redis_url: str) -> None:
+    def __init__(self, folder: Path, redis_url: str, patience: float = PATIENCE) -> None:
         self.folder = folder
+        self.patience = patience
         ours = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment = {
             **os.environ,
@@ -62,7 +64,7 @@ class Stage:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=self.patience,
             check=False,
         )
         print(done.stdout, end="", flush=True)
@@ -73,25 +75,30 @@ class Stage:
     @contextmanager
     def running(self, module: str, *words: str) -> Iterator[None]:
         """Run a process until the end of the block."""
-        with (
-            (self.folder / f"{words[0]}.log").open("wb") as log,
-            subprocess.Popen(
+        with (self.folder / f"{words[0]}.log").open("wb") as log:
+            process = subprocess.Popen(
                 [sys.executable, "-m", module, *words],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,
                 stderr=log,
-            ) as process,
-        ):
+            )
+        try:
+            yield
+        finally:
+            process.terminate()
             try:
-                yield
-            finally:
-                process.send_signal(signal.SIGTERM)
-                process.wait(PATIENCE)
+                process.wait(self.patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        # Not reached after an error: that is what is told then.
+        if process.returncode == -signal.SIGKILL:
+            raise SystemExit(f"waited in vain until `{module} {words[0]}` ended")
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while not condition():
             if time.monotonic() > deadline:
                 raise SystemExit(f"waited in vain until {what}")
@@ -143,7 +150,7 @@ class Play:
         """Every charge fails."""
         self.stage.say("Then the bank answers nothing any more: charges fail and wait for a retry.")
         self.bank_is_down.touch()
-        self.app.SendNewsletter.perform_bulk([(f"customer-{each}",) for each in range(5)])
+        self.app.SendNewsletter.perform_bulk([(f"customer-{each}",) for each in range(LETTERS)])
         self.stage.until(lambda: RetrySet().size > SOME, "charges fail")
         self.stage.type("qik status")
 
@@ -181,8 +188,9 @@ class Play:
         self.stage.type("reconciler timeline --since 1h")
         wrong = self.count(self.app.Invoice.charges != 1)
         said = f"{self.paid()} of {INVOICES} invoices are charged, {wrong} not exactly once"
-        print(f"\n{said}", flush=True)
-        if wrong:
+        waiting = Queue("mail").size
+        print(f"\n{said}; {waiting} of {LETTERS} newsletters wait still", flush=True)
+        if wrong or waiting != LETTERS:
             raise SystemExit(1)
 
     def paid(self) -> int:

@@ -33,7 +33,7 @@ from examples.indexer.screen import verdict
 from examples.indexer.services import ROOT, Surroundings
 from examples.indexer.verdict import judge, sound
 from examples.indexer.watch import Watch
-from qik_core.embedded import Embedded
+from qik_core.embedded import Embedded, NoServer
 
 ROWS = 2000
 FEWEST = 200
@@ -163,7 +163,7 @@ def _database(url: str) -> Engine:
 def _redis(url: str | None) -> Iterator[str]:
     """Yield the URL of a Redis that holds nothing: the demo empties it, and leaves it empty."""
     if url is None:
-        with Embedded() as server:
+        with _private() as server:
             yield server.url
         return
     client = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
@@ -179,6 +179,13 @@ def _redis(url: str | None) -> Iterator[str]:
         )
     yield url
     client.flushall()
+
+
+def _private() -> Embedded:
+    try:
+        return Embedded()
+    except NoServer as error:
+        raise Refused(str(error), USAGE) from error
 
 
 def _keyspace(client: Redis) -> list[dict[str, str]]:

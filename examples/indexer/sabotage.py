@@ -30,8 +30,8 @@ from qik_core.store import keys, recovery
 from qik_core.store.epoch import Epoch
 from qik_core.store.exchange import Answer
 from qik_core.store.link import Arg, Link
-from qik_core.store.push import Chunk, Pushed
-from qik_core.store.store import Store
+from qik_core.store.push import Chunk
+from qik_core.store.store import Sending, Store
 from qik_core.store.worker import WorkerStore
 
 _HEADER: Final = re.compile(rb'^\{"qik":"[^"]*"')
@@ -56,16 +56,16 @@ def apply(part: str) -> None:
 
 def _no_locks() -> None:
     """Push every job without its lock, and find nothing told."""
-    push = Store.push
+    send = Store.send
 
-    def unlocked(store: Store, chunk: Chunk, **options: Any) -> Pushed:
+    def unlocked(store: Store, chunk: Chunk, **options: Any) -> Sending:
         bare = [_HEADER.sub(b'{"qik":"-"', payload) for payload in chunk.payloads]
-        return push(store, replace(chunk, digests=None, payloads=bare), **options)
+        return send(store, replace(chunk, digests=None, payloads=bare), **options)
 
     def untold(store: Store, digests: Sequence[bytes], *_: object) -> tuple[list[bool], Epoch]:
         return [False] * len(digests), store.look()
 
-    _patch(Store, "push", unlocked)
+    _patch(Store, "send", unlocked)
     _patch(Store, "told", untold)
 
 

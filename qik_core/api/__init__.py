@@ -17,6 +17,7 @@ from qik_core.api.acts import Act, Acted, Tally
 from qik_core.api.cancelling import Cancelled, cancel
 from qik_core.api.filters import Filter, Term
 from qik_core.api.holding import HeldList
+from qik_core.api.minutes import ClassHistory, ClassStats, Deploy, Runs, mark_deploy
 from qik_core.api.numbers import History, QueueStats, Stats
 from qik_core.api.processes import Process, ProcessSet, Signal, Work, WorkSet
 from qik_core.api.record import JobRecord, Location, State
@@ -37,7 +38,10 @@ __all__ = [
     "Acted",
     "BuriedByHand",
     "Cancelled",
+    "ClassHistory",
+    "ClassStats",
     "DeadSet",
+    "Deploy",
     "Filter",
     "HeldJobs",
     "HeldList",
@@ -51,6 +55,7 @@ __all__ = [
     "Queue",
     "QueueStats",
     "RetrySet",
+    "Runs",
     "ScheduledSet",
     "Signal",
     "State",
@@ -61,4 +66,5 @@ __all__ = [
     "Work",
     "WorkSet",
     "cancel",
+    "mark_deploy",
 ]

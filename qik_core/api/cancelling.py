@@ -9,6 +9,7 @@ from typing import Final
 
 from qik_core import options
 from qik_core.api.acts import Act
+from qik_core.api.holding import HeldList
 from qik_core.api.record import JobRecord, Location, State
 from qik_core.api.sets import JobSet, LaterSet, Queue, RetrySet, ScheduledSet, SuspectList
 from qik_core.client import current as current_client
@@ -61,6 +62,7 @@ def waiting_places(store: Store) -> Iterator[JobSet]:
     yield ScheduledSet(store)
     yield from LaterSet.all(store)
     yield RetrySet(store)
+    yield from HeldList.all(store)
     yield from SuspectList.all(store)
     yield from Queue.all(store)
 

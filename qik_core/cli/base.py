@@ -1,18 +1,23 @@
-"""What commands share: their options, exit codes, settings, a deadline for answers, tables.
+"""What commands share: their options, exit codes, settings, a deadline for answers, questions to a person, tables.
 
 Exit codes: 0 fine · 1 a finding · 2 usage · 3 refused as unsafe · 4 Redis cannot be reached · 5 SQL cannot be reached.
 """
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
 
+from qik_core.cli.group import UNSAFE
+from qik_core.client import open_store
 from qik_core.errors import StoreUnavailable
 from qik_core.settings import Settings, load, use
+from qik_core.store import Store
 
 T = TypeVar("T")
 
@@ -23,6 +28,12 @@ no application is named: the module that defines your jobs. Do one of these:
   qik {command} shop.jobs
   export QIK_APP=shop.jobs
   app = "shop.jobs"                    in qik.toml, or under [tool.qik] in pyproject.toml"""
+
+_WORD: Final = re.compile(r"[\w.:@%+=/-]+", re.ASCII)
+
+
+class TooLong(StoreUnavailable):
+    """An answer took longer than a command has time for."""
 
 
 app = click.argument("app", required=False)
@@ -45,11 +56,16 @@ def load_settings(*, redis_url: str | None = None, **flags: Any) -> Settings:
     return settings
 
 
+def store(redis_url: str | None) -> Store:
+    """Return the Redis of this command; a connection is made when it is first used."""
+    return open_store(load_settings(redis_url=redis_url))
+
+
 def within(seconds: float, ask: Callable[[], T], whom: str) -> T:
     """Return the answer, or fail when it takes too long: each call has a deadline, but there may be many.
 
     Raises:
-        StoreUnavailable: no answer in time.
+        TooLong: no answer in time.
     """
     answers: list[T | BaseException] = []
 
@@ -63,19 +79,30 @@ def within(seconds: float, ask: Callable[[], T], whom: str) -> T:
     thread.start()
     thread.join(seconds)
     if not answers:
-        raise StoreUnavailable(f"no answer from {whom} within {seconds:g} s")
+        raise TooLong(f"no answer from {whom} within {seconds:g} s")
     if isinstance(answers[0], BaseException):
         raise answers[0]
     return answers[0]
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under their heads."""
-    from rich.console import Console
-    from rich.table import Table
+def confirm(what: str, *, yes: bool) -> None:
+    """Let a person confirm; where nobody can, refuse with exit code 3. `yes`: it is confirmed already."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        click.echo(f"qik: {what}? Nobody is here to ask: add --yes", err=True)
+        sys.exit(UNSAFE)
+    click.confirm(f"{what}?", abort=True, err=True)
 
-    table = Table(*heads, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    # What comes from Redis is shown as it is: `[/b]` is no markup, `:100:` no picture.
-    Console(soft_wrap=True, markup=False, emoji=False).print(table)
+
+def is_word(text: str) -> bool:
+    """Whether a shell takes this for one word as it stands."""
+    return _WORD.fullmatch(text) is not None
+
+
+def span(seconds: float) -> str:
+    """Return a span of time for people."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -13,6 +13,7 @@ import click
 
 from qik_core import application
 from qik_core.cli import base
+from qik_core.cli.group import log_format
 from qik_core.settings import Settings
 
 _REDIS_MISSING: Final = """\
@@ -44,6 +45,7 @@ no Redis is named, and a worker never starts one by itself. Do one of these:
     metavar="MB",
     help="Replace a process that grows beyond.",
 )
+@log_format
 @base.redis_url
 def work(
     app: str | None,
@@ -71,20 +73,32 @@ def work(
 @click.option("-p", "--processes", type=int, metavar="N", help="Worker processes (1).")
 @base.queues
 @click.option("--reconcilers/--no-reconcilers", default=True, help="Run reconcilers too (yes).")
-def dev(
-    app: str | None, processes: int | None, queues: Sequence[str], *, reconcilers: bool
-) -> NoReturn:
-    """Run everything for development: a server, a database, a worker, the reconcilers.
+@click.option("--dashboard/--no-dashboard", default=True, help="Serve the dashboard too (yes).")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    default=7410,
+    help="Of the dashboard (7410); where it is taken, the next free one.",
+)
+@click.option(
+    "--reload/--no-reload",
+    default=True,
+    help="Start again when a source file of APP changes (yes).",
+)
+def dev(app: str | None, processes: int | None, queues: Sequence[str], **parts: Any) -> NoReturn:
+    """Run everything for development: a server, a database, a worker, the reconcilers, the dashboard.
 
-    Nothing needs to be installed or started before. What REDIS_URL and DATABASE_URL name is used instead of our own.
+    Nothing needs to be installed or started before. What REDIS_URL and DATABASE_URL name is used instead of our own. The
+    dashboard needs the extra web; its address is printed when it answers. When a Python file of APP's package changes, or
+    one beside APP where it is a module alone, everything starts again; an edit that breaks it waits for the next one.
     """
     settings = base.load_settings(app=app, processes=processes, queues=list(queues) or None)
     if settings.app is None:
         raise click.UsageError(base.APP_MISSING.format(command="dev"))
     application.check(settings.app)
-    from qik_core.dev import run
+    from qik_core.dev import Parts, run
 
-    sys.exit(run(settings, reconcilers=reconcilers, say=click.echo))
+    sys.exit(run(settings, Parts(**parts), click.echo))
 
 
 def _become_parent(settings: Settings) -> NoReturn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from qik_core.store import keys
+from qik_core.store import held, keys
 from qik_core.store.cursors import members
 from qik_core.store.link import Links
 from qik_core.store.push import MOST
@@ -47,10 +47,8 @@ def census(links: Links, most: int = COUNTED) -> Census:
     share = max(MOST, most // len(lists))
     for key, where in lists:
         _count(links, key, where, share, found)
-    for raw in links.call("HKEYS", keys.HELD):
-        name = raw.decode("utf-8", "replace")
-        for key in (keys.held(name), keys.held_pushed(name)):
-            found.add(name, Where.HELD, links.call("LLEN", key))
+    for each in held.held(links.call):
+        found.add(each.name, Where.HELD, max(each.jobs, 0))
     return found
 
 

@@ -25,6 +25,12 @@ _SHOWN: Final = 5
 _UNLOCKED: Final = b""
 _DIGEST: Final = re.compile(rb'\{"qik":"([\w-]{22})[ST]\d', re.ASCII)
 _MARKS: Final = frozenset({b"#", b"@"})
+_TRIES: Final = 20
+"""Times that all keys are removed because one that was new outlived it."""
+_MIXTURE: Final = (
+    "this Redis holds a mixture now, neither what was there nor the snapshot alone and whole; "
+    "put the snapshot back once more, or wipe it"
+)
 
 
 class Place(StrEnum):
@@ -91,11 +97,17 @@ class Snapshot:
     entries: Sequence[tuple[bytes, int, bytes]]
 
 
+class _Half(StoreError):
+    """Not all was done."""
+
+
 class Scratch:
     """A Redis that may be broken. Safe to use from many threads; all methods raise StoreError."""
 
     def __init__(self, url: str) -> None:
         self._links = Links(url)
+        self._met: set[bytes] = set()
+        """Names of all keys that were ever seen: a list that is empty now may be there again in a moment."""
 
     def close(self) -> None:
         """Drop the connections."""
@@ -113,14 +125,14 @@ class Scratch:
         """Return what lives here."""
         with self._borrowed() as link:
             told: bytes = link.call("INFO", "keyspace")
-            names = sorted(_names(link))
+            names = sorted(self._names(link))
         count = sum(map(int, re.findall(rb"keys=(\d+)", told)))
         return Residents(count, tuple(name.decode("utf-8", "replace") for name in names[:_SHOWN]))
 
     def census(self) -> Census:
         """Return every job."""
         with self._borrowed() as link:
-            names = sorted(_names(link))
+            names = sorted(self._names(link))
         found: dict[Place, Counter[bytes]] = {place: Counter() for place in Place}
         for prefix, place in _PLACES:
             seen = found[place]
@@ -133,14 +145,14 @@ class Scratch:
     def locks(self) -> int:
         """Return how many unique locks there are, of any generation."""
         with self._borrowed() as link:
-            names = [name for name in _names(link) if name.startswith(keys.UNIQUE)]
+            names = [name for name in self._names(link) if name.startswith(keys.UNIQUE)]
             return sum(len(set(link.call("HKEYS", name)) - _MARKS) for name in names)
 
     # --- accidents -------------------------------------------------------------------------------
 
     def wipe(self) -> int:
         """Remove every key at one instant, as an empty restart would; returns how many."""
-        return self._forget(b"")
+        return self._replace(())
 
     def drop_lists(self) -> int:
         """Delete the lists of all queues, and leave the locks of what was in them."""
@@ -153,7 +165,7 @@ class Scratch:
     def snapshot(self) -> Snapshot:
         """Return all keys as they are at one instant."""
         with self._borrowed() as link:
-            names = _names(link)
+            names = self._names(link)
             asked: list[Sequence[Arg]] = []
             for name in names:
                 asked += [("PTTL", name), ("DUMP", name)]
@@ -163,12 +175,12 @@ class Scratch:
 
     def restore(self, snapshot: Snapshot) -> int:
         """Put an old snapshot in place of all that is there, at one instant; returns how many keys it had."""
-        with self._borrowed() as link:
-            names = _names(link)
-            gone: list[Sequence[Arg]] = [("UNLINK", *names)] if names else []
-            back = [("RESTORE", name, ttl, raw) for name, ttl, raw in snapshot.entries]
-            _at_once(link, [*gone, *back])
-        return len(snapshot.entries)
+        entries = snapshot.entries
+        try:
+            self._replace([("RESTORE", name, ttl, raw, "REPLACE") for name, ttl, raw in entries])
+        except _Half as error:
+            raise StoreError(f"{_MIXTURE}: {error}") from None
+        return len(entries)
 
     def limit(self, size: int) -> int:
         """Set `maxmemory` in bytes, 0 for none; returns what it was."""
@@ -179,9 +191,30 @@ class Scratch:
 
     # --- how -------------------------------------------------------------------------------------
 
+    def _replace(self, commands: Sequence[Sequence[Arg]]) -> int:
+        """Remove all keys and do this, at one instant; returns how many were removed.
+
+        No name can be read in the transaction that removes it. What was seen once is removed unseen; a key that is new in
+        that very moment would outlive what belongs to it, so then it is done again.
+
+        Raises:
+            StoreError: new keys came faster than that.
+        """
+        for _ in range(_TRIES):
+            with self._borrowed() as link:
+                self._names(link)
+                gone: list[Sequence[Arg]] = [("UNLINK", *self._met)] if self._met else []
+                size: Sequence[Arg] = ("DBSIZE",)
+                before, *_, left = _at_once(link, [size, *gone, size, *commands])[: 2 + len(gone)]
+            if not left:
+                return int(before)
+        raise _Half(
+            f"new keys came while this Redis was emptied, {_TRIES} times: who else uses it?"
+        )
+
     def _forget(self, *prefixes: bytes) -> int:
         with self._borrowed() as link:
-            names = [name for name in _names(link) if name.startswith(prefixes)]
+            names = [name for name in self._names(link) if name.startswith(prefixes)]
             return int(link.call("UNLINK", *names)) if names else 0
 
     def _jobs(self, prefix: bytes, name: bytes) -> Iterable[bytes]:
@@ -196,6 +229,17 @@ class Scratch:
         reader = SortedReader if prefix in _SORTED else ListReader
         return [entry.raw for window in reader(self._links, name) for entry in window.entries]
 
+    def _names(self, link: Link) -> list[bytes]:
+        """Return the names of all keys."""
+        found: dict[bytes, None] = {}
+        cursor = b"0"
+        while True:
+            cursor, names = link.call("SCAN", cursor, "COUNT", _SCAN)
+            found.update(dict.fromkeys(names))
+            if cursor == b"0":
+                self._met.update(found)
+                return list(found)
+
     @contextmanager
     def _borrowed(self) -> Iterator[Link]:
         link = self._links.borrow()
@@ -205,19 +249,12 @@ class Scratch:
             self._links.give(link)
 
 
-def _names(link: Link) -> list[bytes]:
-    """Return the names of all keys."""
-    found: dict[bytes, None] = {}
-    cursor = b"0"
-    while True:
-        cursor, names = link.call("SCAN", cursor, "COUNT", _SCAN)
-        found.update(dict.fromkeys(names))
-        if cursor == b"0":
-            return list(found)
-
-
 def _at_once(link: Link, commands: Sequence[Sequence[Arg]]) -> list[Any]:
-    """Send these commands as one transaction; returns their answers."""
+    """Send these commands as one transaction; returns their answers.
+
+    Raises:
+        StoreError: one of them was refused: nothing is done where that is seen before it begins, else all but that one.
+    """
     try:
         link.call("MULTI")
         for command in commands:
@@ -226,6 +263,9 @@ def _at_once(link: Link, commands: Sequence[Sequence[Arg]]) -> list[Any]:
     except StoreError:
         link.close()  # else the next caller would find a transaction begun
         raise
+    for command, answer in zip(commands, answers, strict=True):
+        if isinstance(answer, Exception):
+            raise _Half(f"Redis refused {command[:2]!r}, and did the rest: {answer}")
     return answers
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+_BEHIND: Final = "~"
 
 
 class Epoch(NamedTuple):
@@ -15,8 +19,24 @@ class Epoch(NamedTuple):
     birth_ms: int
     """Birth of the loss id by the server's clock, epoch milliseconds."""
 
-    @classmethod
-    def parse(cls, raw: bytes) -> Epoch:
+    @staticmethod
+    def parse(raw: bytes) -> Epoch:
         """Return the epoch in a reply of one of our scripts."""
-        loss, generation, previous, birth = raw.decode().split(" ")
-        return cls(loss, generation, None if previous == "-" else previous, int(birth))
+        return _parsed(raw)
+
+
+@lru_cache(maxsize=8)  # nearly all replies carry the one before's
+def _parsed(raw: bytes) -> Epoch:
+    loss, generation, previous, birth = raw.decode().split(" ")
+    return Epoch(loss, generation, None if previous == "-" else previous, int(birth))
+
+
+def new_loss(behind: str = "") -> str:
+    """Return a new loss id; `behind` is the one that it follows because everything was flushed on purpose."""
+    fresh = os.urandom(6).hex()
+    return f"{fresh}{_BEHIND}{lineage(behind)}" if behind else fresh
+
+
+def lineage(loss: str) -> str:
+    """Return what a loss id has in common with those that flushes on purpose have made of it: nothing was lost between them."""
+    return loss.partition(_BEHIND)[2] or loss

@@ -1,6 +1,6 @@
 """A flush as Redis sees it: lists are put aside, sorted job by job, and what must live goes back.
 
-    turn     one flush at a time; the turn of one that has died is over at once on its host, elsewhere within 30 s
+    turn     one flush at a time; the turn of one that has died is over at once where its process is known, elsewhere in 30 s
     aside    a list is renamed: nobody fetches from it while it is decided what becomes of each job
     sort     250 jobs of it at a time: removed with their locks, or back to where they were
     renew    a new loss id, when everything was meant
@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
 
-from qik_core.errors import StoreError
+from qik_core.errors import StoreError, WrongType
 from qik_core.store import keys
 from qik_core.store.cursors import keys_like
 from qik_core.store.epoch import Epoch
 from qik_core.store.link import Arg
 from qik_core.store.pressure import load_of
+from qik_core.store.push import MOST
 from qik_core.store.records import Claim, Records
 from qik_core.store.store import Candidate, Store
-from qik_core.store.windows import ListReader, SortedReader, typed
+from qik_core.store.windows import Entry, ListReader, SortedReader, typed
 
 CHUNK: Final = 250
 """Jobs of one step."""
@@ -37,6 +38,7 @@ KNOWN: Final = 30 * 86_400
 _TRASH: Final = re.compile(re.escape(keys.TRASH_PREFIX) + rb"[0-9a-f]{12}:(.+)", re.DOTALL)
 _OTHERS: Final = -1
 _BEFORE: Final = -2
+_ROLLING: Final = -2
 
 
 class Place(StrEnum):
@@ -103,10 +105,13 @@ class FlushStore:
 
     def __init__(self, store: Store, who: str) -> None:
         self.records: Final = Records(store)
+        self._store = store
         self._links = store.links
         self._candidate = store.candidate
         self._flush = os.urandom(6).hex()
-        self._me = f"{os.urandom(4).hex()} {os.getpid()} {socket.gethostname()} {who}"
+        self._me = f"{os.urandom(4).hex()} {os.getpid()} {_here()} {who}"
+        self._noted: tuple[bytes, ...] = ()
+        self._kept: dict[bytes, str] = {}
 
     # --- whose turn ------------------------------------------------------------------------------
 
@@ -115,7 +120,12 @@ class FlushStore:
         holder = self._ask(TURN)
         if holder and _has_died(holder):
             holder = self._ask(TURN, holder)
-        return holder.split(" ", 3)[-1]
+        return (holder.split(" ", 3)[-1] or "somebody") if holder else ""
+
+    def go_on(self) -> None:
+        """Keep the turn for 30 s more. Raises TurnLost."""
+        if self._ask(TURN):
+            raise TurnLost(_TAKEN)
 
     def give_up(self) -> None:
         """Let others have their turn."""
@@ -150,9 +160,23 @@ class FlushStore:
             return self.records.list_windows(key)
         return self.records.sorted_windows(key)
 
-    def counted(self, home: Home) -> int:
-        """Return how many jobs of ours are in a list or sorted set, as far as is known; more of them prove nothing."""
-        return int(self._links.call("GET", keys.counted(home.key)) or 0)
+    def last(self, home: Home) -> Entry | None:
+        """Return the job that a reader meets last, as it is now; None when there is none."""
+        with typed(home.key):
+            if home.is_list:
+                raw = self._links.call("LINDEX", home.key, -1)
+                return None if raw is None else Entry(raw)
+            rows = self._links.call("ZRANGE", home.key, -1, -1, "WITHSCORES")
+        return Entry(rows[0], float(rows[1])) if rows else None
+
+    def has_some(self, home: Home) -> bool:
+        """Whether jobs of ours are in a list, as its count says; what is no count may be about anything."""
+        try:
+            with typed(home.key):
+                count = self._links.call("GET", keys.counted(home.key))
+        except WrongType:
+            return True
+        return count is not None and count != b"0"
 
     def memory(self) -> tuple[int, int]:
         """Return how many bytes Redis uses, and how many it may: 0 without a limit, or where this user may not ask."""
@@ -166,17 +190,40 @@ class FlushStore:
     # --- the steps -------------------------------------------------------------------------------
 
     def drop(self, home: Home, claims: Sequence[Claim], at: int | None) -> list[bool]:
-        """Remove jobs from a sorted set, or from a window of a list, with their locks; says for each whether it was there."""
-        if self._ask(TURN):
-            raise TurnLost(_TAKEN)
-        return self.records.drop(home.key, claims, at=at, is_list=home.is_list)
+        """Remove at most 250 jobs from a sorted set, or from a window of a list, with their locks.
+
+        Says for each whether it was there; also one that pushes have moved out of its window is found.
+        """
+
+        def step(some: Sequence[Claim], at: int | None) -> bytes:
+            more = len(some) < len(claims)
+            try:
+                return self._drop(home, some, at, more=more)
+            except TurnLost:
+                if not more:
+                    raise
+                return b""  # what was removed must be known: the next step will say it
+
+        with typed(home.key):
+            return _reach(step, claims, at, removes=True)
+
+    def _drop(self, home: Home, claims: Sequence[Claim], at: int | None, *, more: bool) -> bytes:
+        rows = [each for claim in claims for each in (claim.digest, claim.jid, claim.raw)]
+        names = (home.key, *self._noted)
+        while True:
+            front = (*self._front(home, at), "1" if more else "", self._kept.get(home.key, ""))
+            answer = self._step("flush_drop", names, (*front, *rows))
+            if answer != _ROLLING:
+                return bytes(answer)
+            self._kept[home.key] = self._store.look().generation
+            self.relock(home)
 
     def aside(self, home: Home) -> int:
         """Put a list aside; says how many jobs it had."""
         names = (home.key, keys.trash(self._flush, home.key))
         self._flush = os.urandom(6).hex()  # a list that is filled again goes aside beside this one
         with typed(home.key):
-            return self._step("flush_aside", names, ())
+            return int(self._step("flush_aside", names, self._mine))
 
     def head(self, home: Home) -> tuple[int, list[bytes]]:
         """Return how long a list is that is aside, and the next jobs of it to sort, the newest first."""
@@ -187,29 +234,53 @@ class FlushStore:
     def sort(self, home: Home, length: int, gone: Sequence[bool]) -> bool:
         """Remove these of the next jobs, and put the others back; False when that was done before."""
         flags = "".join("x" if each else "b" for each in gone)
+        names = (home.trash, home.key, *self._noted)
         with typed(home.key):
-            left = self._step(
-                "flush_sort",
-                (home.trash, home.key),
-                (length, flags),
-                front=(self._candidate.text,),
-            )
-        return left != _BEFORE
+            args = (self._candidate.text, *self._mine, length, flags)
+            return bool(self._step("flush_sort", names, args) != _BEFORE)
 
     def renew(self, loss: str) -> Epoch:
-        """Make a new loss id in place of this one, if that has not been done."""
-        fresh = Candidate().text  # with a birth now: what runs needs the time to say so
-        args = (fresh, self._me, int(TURN * 1000), loss)
+        """Make a new loss id in place of this one, if that has not been done: one that says that nothing was lost."""
+        fresh = Candidate(behind=loss).text  # with a birth now: what runs needs the time to say so
+        args = (self._candidate.text, self._me, int(TURN * 1000), loss, fresh)
         text = self._links.run("flush_all", (), args)
         if not text:
             raise TurnLost(_TAKEN)
-        return Epoch.parse(text)
+        return self._candidate.seen(Epoch.parse(text))
+
+    def relock(self, home: Home) -> None:
+        """Give the jobs of a list or sorted set their locks again, where they have none in the present generation."""
+        for window in self.windows(home):
+            self.keep(home, [each.raw for each in window.entries], window.at)
 
     def keep(self, home: Home, raws: Sequence[bytes], at: int | None) -> None:
-        """Give jobs that stay where they are their locks again; `at` is where the window of a list was read."""
-        args = (self._candidate.text, "" if at is None else at, *raws)
+        """The same for some of its jobs, at most 500; `at` is where the window of a list was read."""
+
+        def step(some: Sequence[bytes], at: int | None) -> bytes:
+            return bytes(self._step("flush_keep", (home.key,), (*self._front(home, at), *some)))
+
         with typed(home.key):
-            self._links.run("flush_keep", (home.key,), args)
+            _reach(step, raws, at)
+
+    # --- what a file keeps -----------------------------------------------------------------------
+
+    def removed(self, export: str, jids: Sequence[str]) -> set[str] | None:
+        """Return which of these jids the last step removed that was noted under this export; None: not known any more."""
+        key = keys.flushed(export)
+        found: set[str] | None = set()
+        for start in range(0, len(jids), MOST):
+            some = jids[start : start + MOST]
+            with typed(key):
+                known, *flags = self._links.call("SMISMEMBER", key, "#", *some)
+            there = {jid for jid, flag in zip(some, flags, strict=True) if flag}
+            found = None if found is None or not known else found | there
+        return found
+
+    def note(self, export: str) -> None:
+        """Note each step from now on under this export, and forget what was noted: that is to be on disk before."""
+        key = keys.flushed(export)
+        self._links.run("flush_file", (key,), ())
+        self._noted = (key,)
 
     def restore(
         self, export: str, home: Home, rows: Sequence[tuple[str, float | None, bytes]]
@@ -226,14 +297,46 @@ class FlushStore:
             answers: Any = self._links.run("restore", (home.key, keys.restored(export)), args)
         return [answer.decode("utf-8", "replace") for answer in answers]
 
-    def _step(
-        self, name: str, names: Sequence[bytes], args: Sequence[Arg], front: Sequence[Arg] = ()
-    ) -> int:
-        mine = (*front, self._me, int(TURN * 1000), *args)
-        answer: int = self._links.run(name, names, mine)
+    @property
+    def _mine(self) -> tuple[Arg, ...]:
+        return self._me, int(TURN * 1000)
+
+    def _front(self, home: Home, at: int | None) -> tuple[Arg, ...]:
+        kind = "list" if home.is_list else "zset"
+        return self._candidate.text, *self._mine, kind, "" if at is None else at
+
+    def _step(self, name: str, names: Sequence[bytes], args: Sequence[Arg]) -> Any:
+        answer = self._links.run(name, names, args)
         if answer == _OTHERS:
             raise TurnLost(_TAKEN)
         return answer
+
+
+T = TypeVar("T")
+
+
+def _reach(
+    step: Callable[[Sequence[T], int | None], bytes],
+    rows: Sequence[T],
+    at: int | None,
+    *,
+    removes: bool = False,
+) -> list[bool]:
+    """Take a step with these; what pushes have moved out of their window of a list meanwhile is looked for behind it.
+
+    The step says of each whether it was there, and nothing where the list has ended.
+    """
+    reached = [False] * len(rows)
+    left = list(range(len(rows)))
+    while left:
+        flags = step([rows[place] for place in left], at)
+        for place, flag in zip(left, flags, strict=False):
+            reached[place] = flag == ord("1")
+        left = [place for place in left if not reached[place]]
+        if at is None or not flags:
+            break
+        at += MOST - (flags.count(b"1") if removes else 0)
+    return reached
 
 
 _TAKEN: Final = "another flush goes on in place of this one, which took no step for 30 s"
@@ -260,14 +363,26 @@ def _home(key: bytes) -> Home | None:
 
 
 def _has_died(holder: str) -> bool:
-    """Say whether that flush ran on this host, and its process is no more."""
-    _, pid, host, *_ = [*holder.split(" ", 3), "", "", ""]
-    if host != socket.gethostname() or not pid.isdigit():
+    """Say whether that flush ran where this process would see it, and its process is no more."""
+    _, pid, place, *_ = [*holder.split(" ", 3), "", "", ""]
+    if place != _here() or place == _NOWHERE or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
     return False
+
+
+_NOWHERE: Final = "-"
+
+
+def _here() -> str:
+    """Return within what a pid means one process: this boot of this machine, and a namespace of pids in it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return _NOWHERE

@@ -5,11 +5,13 @@ What was found on queues is older than what was pushed meanwhile, and is release
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from qik_core.errors import StoreError
 from qik_core.store import keys
+from qik_core.store.counts import count_of
 from qik_core.store.cursors import Call
 from qik_core.store.link import Arg, Link
 
@@ -18,10 +20,11 @@ AT_ONCE: Final = 250
 EVERY_MS: Final = 500
 """Between two calls for one class, whoever makes them."""
 _WINDOW: Final = 500
+_NAME: Final = re.compile(rb"[\w.:]+", re.ASCII)  # a + ends the name of a second list
 
 
 class HeldJobs(NamedTuple):
-    """What is held of one class; -1 jobs: a key of it holds something else."""
+    """What is held of one class; -1 jobs: a key of it holds something else; 0 bytes: somebody spoiled their count."""
 
     name: str
     jobs: int
@@ -31,16 +34,16 @@ class HeldJobs(NamedTuple):
 def held(call: Call) -> list[HeldJobs]:
     """Return what is held, class by class. Raises StoreError."""
     pairs = call("HGETALL", keys.HELD)
-    found = []
-    for name, size in zip(pairs[::2], pairs[1::2], strict=True):
-        text = name.decode("utf-8", "replace")
-        found.append(HeldJobs(text, _length(call, text), max(int(size), 0)))
-    return sorted(found)
+    sizes = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    return [
+        HeldJobs(name, _length(call, name), count_of(sizes[name.encode()]))
+        for name in _classes(sizes)
+    ]
 
 
 def names(call: Call) -> list[str]:
     """Return the classes of which something is held. Raises StoreError."""
-    return sorted(name.decode("utf-8", "replace") for name in call("HKEYS", keys.HELD))
+    return _classes(call("HKEYS", keys.HELD))
 
 
 def lists(name: str) -> tuple[bytes, bytes]:
@@ -72,6 +75,11 @@ def release(
     """
     pairs: list[Arg] = [each for job in jobs for each in job]
     return max(int(link.run("release", (key,), (name, EVERY_MS, at, *pairs))), 0)
+
+
+def _classes(found: Iterable[bytes]) -> list[str]:
+    """Return those that are names of classes, sorted: anybody may write into a hash."""
+    return sorted(name.decode() for name in found if _NAME.fullmatch(name))
 
 
 def _length(call: Callable[..., Any], name: str) -> int:

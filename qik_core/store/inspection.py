@@ -15,7 +15,7 @@ from qik_core.errors import StoreError
 from qik_core.store import keys
 from qik_core.store.cursors import members
 from qik_core.store.held import HeldJobs, held
-from qik_core.store.link import Link
+from qik_core.store.link import Arg, Link
 from qik_core.store.recovery import tally
 
 OURS: Final = "qik"
@@ -125,7 +125,7 @@ def inspect(link: Link, clock: Callable[[], float] = time.time) -> Facts:
         script=_script(link),
         skew=skew,
         now=now,
-        workers=_workers(link) if keys.PROCESSES in sets else (),
+        workers=_workers(link, wrong) if keys.PROCESSES in sets else (),
         queues=_sizes(link, "LLEN", keys.queue) if keys.QUEUES in sets else {},
         later=_sizes(link, "ZCARD", keys.later) if keys.QUEUES in sets else {},
         paused=members(link.call, keys.PAUSED, _MOST) if keys.PAUSED in sets else (),
@@ -223,12 +223,16 @@ def _skew(link: Link, clock: Callable[[], float]) -> tuple[float, float]:
     return (before - server if server < before else after - server), server
 
 
-def _workers(link: Link) -> list[Worker]:
+def _workers(link: Link, wrong: dict[str, str]) -> list[Worker]:
+    """Return who is listed; what is listed and holds something else is added to `wrong`."""
     found = []
-    for identity in members(link.call, keys.PROCESSES, _MOST):
-        info, beat = link.call("HMGET", keys.process(identity), "info", "beat")
-        if info is not None:
-            found.append(_worker(identity, info, beat))
+    names = members(link.call, keys.PROCESSES, _MOST)
+    told = _together(link, [("HMGET", keys.process(name), "info", "beat") for name in names])
+    for name, reply in zip(names, told, strict=True):
+        if reply is None:
+            wrong[name] = "no hash"
+        elif reply[0] is not None:
+            found.append(_worker(name, *reply))
     return found
 
 
@@ -245,15 +249,25 @@ def _worker(identity: str, info: bytes, beat: bytes | None) -> Worker:
 
 def _sizes(link: Link, command: str, key: Callable[[str], bytes]) -> dict[str, int]:
     """Return what each queue has under such a key; -1 where that holds something else."""
-    sizes = {}
-    for name in members(link.call, keys.QUEUES, _MOST):
+    names = members(link.call, keys.QUEUES, _MOST)
+    told = _together(link, [(command, key(name)) for name in names])
+    return {name: -1 if size is None else int(size) for name, size in zip(names, told, strict=True)}
+
+
+def _together(link: Link, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
+    """Return the reply to each command, all sent before one is waited for; None where a key holds another type."""
+    for command in commands:
+        link.send(*command)
+    replies: list[Any] = []
+    for _ in commands:
         try:
-            sizes[name] = int(link.call(command, key(name)))
+            replies.append(link.receive())
         except StoreError as error:
             if "WRONGTYPE" not in str(error):
+                link.close()  # there are replies that nobody will read
                 raise
-            sizes[name] = -1
-    return sizes
+            replies.append(None)
+    return replies
 
 
 def _wrong(link: Link) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from typing import Final
 
 from qik_core.errors import DefinitionError
@@ -159,9 +160,50 @@ def restored(export: str) -> bytes:
     return b"qik:restored:" + export.encode()
 
 
+def flushed(export: str) -> bytes:
+    """Set with a TTL of 30 days: the jids that the last step of a flush removed which keeps a file, and `#`."""
+    return b"qik:flushed:" + export.encode()
+
+
 def stat(name: str, day: str = "") -> bytes:
     """String: Sidekiq's totals, `processed` and `failed`, overall or of one UTC day."""
     return b"stat:" + name.encode() + (b":" + day.encode() if day else b"")
+
+
+def minute(at: float, *, eight: bool) -> bytes:
+    """Hash with a TTL of 8 h: `<class>|p`, `|f`, `|ms` of this minute of UTC, named as Sidekiq 8 or 7 does."""
+    each = time.gmtime(at)
+    if eight:
+        return b"j|%s|%d:%02d" % (_day(each)[2:], each.tm_hour, each.tm_min)
+    return b"j|%s|%d:%d" % (_day(each), each.tm_hour, each.tm_min)
+
+
+def ten_minutes(at: float) -> bytes:
+    """Hash with a TTL of 3 days: the same of ten minutes. Sidekiq 8 has it."""
+    each = time.gmtime(at)
+    return b"j|%s|%d:%d" % (_day(each)[2:], each.tm_hour, each.tm_min // 10)
+
+
+def histogram(name: str, at: float, *, eight: bool) -> bytes:
+    """String with a TTL of 8 h: 26 counters of 16 bits, how many runs of a class took how long in this minute."""
+    each, text = time.gmtime(at), name.encode()
+    if eight:
+        return b"h|%s-%d-%d:%d" % (text, each.tm_mday, each.tm_hour, each.tm_min)
+    return b"%s-%02d-%02d:%d" % (text, each.tm_mday, each.tm_hour, each.tm_min)
+
+
+def marks(at: float) -> bytes:
+    """Hash with a TTL of 90 days: deploys of this day of UTC, minute -> label."""
+    return _day(time.gmtime(at)) + b"-marks"
+
+
+def marking(label: str) -> bytes:
+    """String with a TTL of 60 s: this label was marked just now."""
+    return b"deploylock-" + label.encode()
+
+
+def _day(each: time.struct_time) -> bytes:
+    return b"%04d%02d%02d" % each[:3]
 
 
 def holder(identity: str) -> bytes:
@@ -169,7 +211,7 @@ def holder(identity: str) -> bytes:
     return hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()[:_HOLDER].encode()
 
 
-_IN_LUA: Final = {
+IN_LUA: Final = {
     "alive": ALIVE,
     "alone": ALONE,
     "aside": ASIDE,
@@ -206,12 +248,4 @@ _IN_LUA: Final = {
     "wake": wake(""),
     "working": WORKING_PREFIX,
 }
-
-
-def as_lua() -> str:
-    """Return the names and prefixes as the table `K` that every script begins with."""
-    return (
-        "local K = {"
-        + ", ".join(f'{name} = "{key.decode()}"' for name, key in _IN_LUA.items())
-        + "}\n"
-    )
+"""The names and prefixes that scripts write as `K.<name>`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -52,6 +53,7 @@ class Link:
         self._timeout = timeout
         self._connection: Any = None
         self._readable = select.poll()
+        self._started: tuple[Script, tuple[Arg, ...]] | None = None
 
     def call(self, *args: Arg, timeout: float | None = None) -> Any:
         """Send one command and return its reply.
@@ -71,10 +73,21 @@ class Link:
         timeout: float | None = None,
     ) -> Any:
         """Run a script of ours by its name; raises as `call`."""
-        lua: Script = script(name)
-        rest = (len(names), *names, *args)
+        self.start(name, names, args)
+        return self.finish(timeout)
+
+    def start(self, name: str, names: Sequence[bytes] = (), args: Sequence[Arg] = ()) -> None:
+        """Send a script of ours, whose reply `finish` will read; raises as `call`."""
+        lua, rest = script(name), (len(names), *names, *args)
+        self._started = lua, rest
+        self.send(b"EVALSHA", lua.sha, *rest)
+
+    def finish(self, timeout: float | None = None) -> Any:
+        """Read the reply of the script that was sent last; raises as `call`."""
+        assert self._started is not None  # noqa: S101 - `start` has set it
+        (lua, rest), self._started = self._started, None
         try:
-            return self.call(b"EVALSHA", lua.sha, *rest, timeout=timeout)
+            return self.receive(timeout)
         except _UnknownScript:
             return self.call(b"EVAL", lua.text, *rest, timeout=timeout)
 
@@ -89,9 +102,9 @@ class Link:
     def receive(self, timeout: float | None = None) -> Any:
         """Read the reply of the command that was sent last; raises as `call`."""
         try:
-            return self._connection.read_response(
-                timeout=self._timeout if timeout is None else timeout
-            )
+            if timeout is None:  # the connection's own, which costs no system call
+                return self._connection.read_response()
+            return self._connection.read_response(timeout=timeout)
         except (redis.RedisError, OSError) as error:
             raise self._failed(error, sent=True) from None
 
@@ -157,6 +170,26 @@ class _UnknownScript(StoreError):
     """The server has not seen this script since it started."""
 
 
+class Hurried(Link):
+    """A link for one examination: so many seconds for all of its calls together."""
+
+    def __init__(self, url: str, *, seconds: float) -> None:
+        super().__init__(url)
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """Read as any link, but no later than all is to be done by."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            self.close()
+            said = (
+                f"Redis at {mask(self._url)} did not answer everything within {self._seconds:g} s"
+            )
+            raise StoreUnavailable(said, sent=True)
+        return super().receive(left if timeout is None else min(left, timeout))
+
+
 class Links:
     """Links for many threads: each call borrows one. Drops what it inherits through a fork.
 
@@ -219,16 +252,17 @@ def _socket(connection: Any) -> Any:
 
 def _connection(url: str, timeout: float) -> Any:
     try:
-        pool = redis.ConnectionPool.from_url(
-            url,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=timeout,
-            socket_connect_timeout=CONNECT,
-            health_check_interval=0,
-        )
+        pool = redis.ConnectionPool.from_url(url)
     except ValueError as error:
         raise SettingsError(
             f"redis={mask(url)!r} is no Redis URL ({error}): use redis://host:6379/0"
         ) from None
+    # Behind the URL, whose parameters would else go before ours.
+    pool.connection_kwargs.update(
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout,
+        socket_connect_timeout=CONNECT,
+        health_check_interval=0,
+    )
     return pool.make_connection()

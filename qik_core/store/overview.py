@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from qik_core.store import held, keys
 from qik_core.store.link import Links
 from qik_core.store.numbers import numbers
 from qik_core.store.recovery import tally
 
+_SAMPLES: Final = 50  # parts of a long list that are weighed; the rest is taken to be like them
+
+
+def later_of(links: Links, queues: Iterable[str]) -> dict[str, int]:
+    """Return how many jobs of passes wait for each queue. Raises StoreError."""
+    return {name: links.call("ZCARD", keys.later(name)) for name in queues}
+
+
+def bytes_of(links: Links, queues: Iterable[str]) -> dict[str, int]:
+    """Return how much memory each queue takes, about. Raises StoreError."""
+    asked = {
+        name: links.call("MEMORY", "USAGE", keys.queue(name), "SAMPLES", _SAMPLES)
+        for name in queues
+    }
+    return {name: size or 0 for name, size in asked.items()}
+
 
 def overview(links: Links) -> dict[str, Any]:
     """Return queue sizes, the sorted sets, processes with their last beat, totals and the epoch; writes nothing."""
     seen = numbers(links)
+    later = later_of(links, [each.name for each in seen.queues])
     alive = links.call("ZRANGE", keys.ALIVE, 0, -1, "WITHSCORES")
     epoch = links.call("GET", keys.EPOCH)
     return {
         "queues": {
             each.name: {
                 "queued": each.size,
-                "later": links.call("ZCARD", keys.later(each.name)),
+                "later": later[each.name],
                 "suspects": links.call("LLEN", keys.suspect(each.name)),
                 "paused": each.paused,
             }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from qik_core.payload import Until
 from qik_core.results import Code
@@ -36,8 +37,7 @@ CODES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """Up to 500 jobs for one queue. The sequences are aligned."""
 
     queue: str
@@ -65,7 +65,7 @@ class Chunk:
         timed = keys.later(self.queue) if self.origin is Origin.PASS else keys.SCHEDULE
         args: list[Arg] = [
             candidate,
-            "p" if self.origin is Origin.PASS else "e",
+            ("p" if self.origin is Origin.PASS else "e") + self._distinct(),
             self.queue,
             len(self.jids),
             self.seconds if self.digests else 0,
@@ -79,6 +79,10 @@ class Chunk:
         ]
         return (keys.sent(self.jids[0].decode()), timed), args
 
+    def _distinct(self) -> str:
+        different = self.digests is None or len(set(self.digests)) == len(self.digests)
+        return "d" if different else ""
+
     def _times(self) -> str:
         if self.delays is not None:
             return "d" + " ".join([f"{delay:.6f}" for delay in self.delays])
@@ -87,8 +91,7 @@ class Chunk:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+class Pushed(msgspec.Struct, frozen=True):
     """What `push.lua` answered: a code per job, in order."""
 
     codes: Sequence[Code]
@@ -102,4 +105,6 @@ class Pushed:
     def parse(cls, reply: Sequence[bytes]) -> Pushed:
         """Return the answer in a reply of the script."""
         codes, epoch, time, jid = reply
-        return cls([CODES[code] for code in codes], jid.decode(), Epoch.parse(epoch), float(time))
+        new = codes.count(b"e") == len(codes)  # as nearly always
+        told = [Code.ENQUEUED] * len(codes) if new else [CODES[code] for code in codes]
+        return cls(told, jid.decode(), Epoch.parse(epoch), float(time))

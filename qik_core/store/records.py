@@ -6,7 +6,8 @@ one change of it. Calls are sent once. After a lost answer the same call is safe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from qik_core.store import keys
@@ -19,9 +20,7 @@ from qik_core.store.windows import Entry, ListReader, SortedReader, Window, type
 
 CANCEL_SECONDS: Final = 86_400.0
 """For how long a jid stays cancelled."""
-_OVERLAP: Final = (
-    50  # entries of a list looked at twice, in case that others delete before them meanwhile
-)
+_OVERLAP: Final = 50  # entries looked at twice, in case that others delete before them meanwhile
 
 
 class Claim(NamedTuple):
@@ -94,12 +93,28 @@ class Records:
             raws = self._links.call("LRANGE", key, -count, -1)
         return Window([Entry(raw) for raw in raws], -count)
 
-    def at_score(self, key: bytes, score: float) -> list[Entry]:
-        """Return the members of a sorted set with this score, at most 500; a millionth of a second either way."""
+    def at_score(self, key: bytes, score: float, skip: int = 0) -> list[Entry]:
+        """Return the members with this score, a millionth of a second either way: at most 500, behind the first `skip`."""
         edges = (f"{score - 1e-6:.7f}", f"{score + 1e-6:.7f}")
         with typed(key):
-            rows = self._links.call("ZRANGEBYSCORE", key, *edges, "WITHSCORES", "LIMIT", 0, MOST)
+            rows = self._links.call("ZRANGEBYSCORE", key, *edges, "WITHSCORES", "LIMIT", skip, MOST)
         return _entries(rows)
+
+    def all_at_score(
+        self,
+        key: bytes,
+        score: float,
+        *,
+        until: float,
+        now: Callable[[], float] = time.monotonic,
+    ) -> Iterator[Entry]:
+        """Yield the members of a sorted set with this score, some twice: the first 500, then on until that moment."""
+        skip, entries = 0, self.at_score(key, score)
+        yield from entries
+        while len(entries) == MOST and now() < until:
+            skip += MOST - _OVERLAP
+            entries = self.at_score(key, score, skip)
+            yield from entries
 
     def search_list(self, key: bytes, text: str) -> Iterator[Entry]:
         """Yield the entries of a list that contain this text; the server looks."""
@@ -110,11 +125,15 @@ class Records:
             yield from map(Entry, raws)
             at += MOST - _OVERLAP
 
-    def search_sorted(self, key: bytes, text: str) -> Iterator[Entry]:
-        """Yield the members of a sorted set that contain this text; the server looks."""
+    def search_sorted(
+        self, key: bytes, text: str, more: Callable[[], bool] = lambda: True
+    ) -> Iterator[Entry]:
+        """Yield the members of a sorted set that contain this text: the server looks, at first 1,000, on while `more` says so."""
         pattern = f"*{_escaped(text)}*"
-        for rows in pages(self._call_on(key), "ZSCAN", key, rest=("MATCH", pattern)):
+        for at, rows in enumerate(pages(self._call_on(key), "ZSCAN", key, rest=("MATCH", pattern))):
             yield from _entries(rows)
+            if at and not more():
+                return
 
     def queues(self) -> list[str]:
         """Return the names of all queues that were ever pushed to, sorted."""

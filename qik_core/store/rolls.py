@@ -46,11 +46,11 @@ class Roll:
     def walk(self) -> bool:
         """Read every job once; False when the generation changed under us."""
         held = keys_like(self._link.call, keys.held("") + b"*")
-        aside = keys_like(self._link.call, keys.TRASH_PREFIX + b"*")
         return (
             all(map(self._walk_one, held))
-            and all(map(self._walk_aside, aside))
+            and self._walk_asides()
             and all(map(self._walk_one, self._sources()))
+            and self._walk_asides()  # a list may have gone aside since, before the walk had come to it
         )
 
     def end(self) -> int:
@@ -74,6 +74,9 @@ class Roll:
         yield keys.RETRY
         yield from (keys.suspect(name) for name in queues)
         yield from (keys.queue(name) for name in queues)
+
+    def _walk_asides(self) -> bool:
+        return all(map(self._walk_aside, keys_like(self._link.call, keys.TRASH_PREFIX + b"*")))
 
     def _walk_aside(self, key: bytes) -> bool:
         """Read a list that a flush has put aside, from its far end: at the other end the flush takes jobs out of it."""

@@ -9,22 +9,28 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from qik_core.errors import NotEnqueued, OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
 from qik_core.store import keys, switches
-from qik_core.store.epoch import Epoch
+from qik_core.store.epoch import Epoch, new_loss
 from qik_core.store.link import Links
 from qik_core.store.push import MOST, Chunk, Pushed
 
+_UNTOLD: Final = ord("-")
+_KNOWN: Final = 25.0  # seconds; the script knows for 30 a call that it has seen: a later one would be a second push
 PATIENCE: Final = 3.0
 """Seconds within which a push answers, one way or the other."""
 
 
 class Candidate:
-    """The epoch that a script creates when it finds none. Never the same twice."""
+    """The epoch that a script creates when it finds none. Never the same twice.
 
-    def __init__(self, birth_ms: int | None = None) -> None:
+    `behind` is the loss id that it replaces where everything is flushed on purpose.
+    """
+
+    def __init__(self, birth_ms: int | None = None, *, behind: str = "") -> None:
+        self._behind = behind
         self._born = "" if birth_ms is None else str(birth_ms)
         self._loss = ""
         self.text = ""
@@ -37,8 +43,62 @@ class Candidate:
         return epoch
 
     def _renew(self) -> None:
-        self._loss = os.urandom(6).hex()
+        self._loss = new_loss(self._behind)
         self.text = f"{self._loss} {os.urandom(4).hex()} {self._born}"
+
+
+class Sending:
+    """A chunk on its way to Redis. `answer`, once, says what became of it. Not for two threads at once."""
+
+    def __init__(
+        self, store: Store, chunk: Chunk, now: Callable[[], float], patience: float
+    ) -> None:
+        self._store = store
+        self._chunk = chunk
+        self._now = now
+        self._patience = patience
+        self._known_until = now() + _KNOWN
+        names, args = chunk.call(store.candidate.text, milliseconds=store.milliseconds)
+        self._call = "push", names, args
+        self._failed: StoreError | None = None
+        self._link = store.links.borrow()
+        try:
+            self._link.start(*self._call)
+        except StoreError as error:
+            self._failed = error
+
+    def answer(self) -> Pushed:
+        """Wait for the answer, and send the chunk again where none comes, for 3 seconds from now. Raises as `Store.push`."""
+        ask, sent, pause = self._first, False, 0.01
+        deadline = min(self._now() + self._patience, self._known_until)
+        while True:
+            try:
+                pushed = Pushed.parse(ask())
+            except StoreFull as error:
+                raise NotEnqueued(f"{error}. Let workers drain it, or raise maxmemory") from None
+            except StoreUnavailable as error:
+                sent = sent or error.sent
+                if self._now() + pause > deadline:
+                    raise _given_up(error, self._chunk, sent=sent) from None
+                time.sleep(pause)
+                pause = min(pause * 2, 0.5)
+                ask = self._again
+            except StoreError as error:
+                raise NotEnqueued(str(error)) from None
+            else:
+                self._store.candidate.seen(pushed.epoch)
+                return pushed
+
+    def _first(self) -> Any:
+        try:
+            if self._failed is not None:
+                raise self._failed
+            return self._link.finish()
+        finally:
+            self._store.links.give(self._link)
+
+    def _again(self) -> Any:
+        return self._store.links.run(*self._call)
 
 
 class Store:
@@ -68,26 +128,15 @@ class Store:
             NotEnqueued: surely nothing was written.
             OutcomeUnknown: no answer came; the first jid of the chunk names it.
         """
+        return self.send(chunk, now=now, spent=spent).answer()
+
+    def send(
+        self, chunk: Chunk, *, now: Callable[[], float] = time.monotonic, spent: float = 0.0
+    ) -> Sending:
+        """Send a chunk as `push` does, and leave its answer for later: Redis works meanwhile."""
         if not 0 < len(chunk.jids) <= MOST:
             raise ValueError(f"a chunk has 1 to {MOST} jobs, this one {len(chunk.jids)}")
-        names, args = chunk.call(self.candidate.text, milliseconds=self.milliseconds)
-        deadline, sent, pause = now() + PATIENCE - spent, False, 0.01
-        while True:
-            try:
-                pushed = Pushed.parse(self.links.run("push", names, args))
-            except StoreFull as error:
-                raise NotEnqueued(f"{error}. Let workers drain it, or raise maxmemory") from None
-            except StoreUnavailable as error:
-                sent = sent or error.sent
-                if now() + pause > deadline:
-                    raise _given_up(error, chunk, sent=sent) from None
-                time.sleep(pause)
-                pause = min(pause * 2, 0.5)
-            except StoreError as error:
-                raise NotEnqueued(str(error)) from None
-            else:
-                self.candidate.seen(pushed.epoch)
-                return pushed
+        return Sending(self, chunk, now, PATIENCE - spent)
 
     def switches(self, version: int, counts: Mapping[str, int]) -> bytes:
         """Return the kill switches if they are newer than that version, else nothing; see `Board`. Raises StoreError."""
@@ -110,7 +159,7 @@ class Store:
             states, text = self.links.run(
                 "told", (), (self.candidate.text, b"".join(digests[part]), tags)
             )
-            answers += [state != ord("-") for state in states]
+            answers += [state != _UNTOLD for state in states]
             epoch = self.candidate.seen(Epoch.parse(text))
         return answers, epoch or self.look()
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from qik_core.errors import StoreError
 from qik_core.store import keys
+from qik_core.store.counts import count_of
 from qik_core.store.link import Arg, Links
 
 Run = Callable[[str, Sequence[bytes], Sequence[Arg]], Any]
@@ -33,7 +35,7 @@ def seen(links: Links) -> dict[str, int]:
     found = {}
     for identity in links.call("ZRANGE", keys.ALIVE, 0, -1):
         name = identity.decode("utf-8", "replace")
-        beat, version = links.call("HMGET", keys.process(name), "beat", FIELD)
+        beat, version = _beat(links, name)
         if beat is not None:
             with suppress(ValueError):
                 found[name] = int(version or 0)
@@ -43,12 +45,21 @@ def seen(links: Links) -> dict[str, int]:
 def stopped(links: Links) -> dict[str, int]:
     """Return flag → how many jobs it has stopped since it was last asked to forget. Raises StoreError."""
     pairs = links.call("HGETALL", keys.SWITCHED)
-    return {
-        flag.decode("utf-8", "replace"): int(count)
-        for flag, count in zip(pairs[::2], pairs[1::2], strict=True)
-    }
+    found = zip(pairs[::2], map(count_of, pairs[1::2]), strict=True)
+    return {flag.decode("utf-8", "replace"): count for flag, count in found if count}
 
 
 def take_stopped(links: Links, flag: str) -> int:
     """Return how many jobs a flag has stopped, and begin anew; of many callers one is told. Raises StoreError."""
     return int(links.run("switched", (), (flag,)))
+
+
+def _beat(links: Links, identity: str) -> tuple[bytes | None, bytes | None]:
+    """Return when a process beat last, and its version; nothing where somebody made its key another type."""
+    try:
+        beat, version = links.call("HMGET", keys.process(identity), "beat", FIELD)
+    except StoreError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return None, None
+    return beat, version

@@ -240,11 +240,16 @@ class _Look:
         entries: Iterable[Entry] = () if score is None else self.records.at_score(key, score)
         found = [each for each in entries if self._is_it(each.raw)]
         if not found:
-            found = [e for e in self.records.search_sorted(key, self.text) if self._is_it(e.raw)]
+            entries = self.records.search_sorted(key, self.text, self._has_time)
+            found = [each for each in entries if self._is_it(each.raw)]
         if not found:
             return None
         newest = max(found, key=lambda each: each.score or 0.0)
         return replace(_spot(newest.raw), key=key.decode(), due=newest.score)
+
+    def _has_time(self) -> bool:
+        self.cut = self.cut or self.now() >= self.until
+        return not self.cut
 
     def _dead(self) -> Spot | None:
         return self._in_set(keys.DEAD, None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from qik_core.errors import StoreError
 from qik_core.store import keys
+from qik_core.store.counts import count_of
 from qik_core.store.epoch import Epoch
 from qik_core.store.store import Store
 
@@ -37,7 +38,7 @@ def witness(store: Store, name: str, *, leave: bool = False) -> Witness:
     text, time, now, before, lost, deleted = store.links.run("witness", (keys.WITNESS,), args)
     epoch = store.candidate.seen(Epoch.parse(text))
     was = int(before) if before else None
-    return Witness(epoch, float(time), int(now), was, int(lost), int(deleted))
+    return Witness(epoch, float(time), int(now), was, count_of(lost), count_of(deleted))
 
 
 def life(store: Store) -> str:

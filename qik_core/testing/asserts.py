@@ -16,6 +16,7 @@ from qik_core.testing.running import EnqueuedJob
 
 Time: TypeAlias = "timedelta | Moment | Within"
 _EXACT: Final = 0.001  # seconds: what is lost on the way through JSON
+_TRIP: Final = 1.0  # seconds that a push may be on its way: its delay begins at the other end
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Within:
         created = _created(job)
         at = created if job.at is None else job.at.timestamp()
         value = at - created if self.is_delay else at
-        return self.low - _EXACT <= value <= self.high + _EXACT
+        late = _TRIP if self.is_delay and job.at is not None else 0.0
+        return self.low - _EXACT <= value <= self.high + _EXACT + late
 
     def __str__(self) -> str:
         """Return it as a failure says it."""

@@ -13,9 +13,10 @@ from qik_core.retry import is_late
 from qik_core.settings import Settings
 from qik_core.store import Store
 from qik_core.testing.errors import NothingEnqueued, Unending
-from qik_core.testing.memory import Entry, Memory, MemoryStore, stamped
+from qik_core.testing.memory import Entry, Memory, stamped
 from qik_core.testing.modes import Mode, listed, name_of
 from qik_core.testing.running import Await, EnqueuedJob, runnable, wait_in
+from qik_core.testing.stores import MemoryStore
 
 MOST: Final = 10_000
 """Jobs that one `drain` performs at the most."""

@@ -18,9 +18,10 @@ from qik_core.settings import Settings
 from qik_core.store import Chunk, Store
 from qik_core.testing.errors import Unending
 from qik_core.testing.fakes import Dropped
-from qik_core.testing.memory import Entry, Memory, MemoryStore, stamped
+from qik_core.testing.memory import Entry, Memory, stamped
 from qik_core.testing.modes import Mode
 from qik_core.testing.running import EnqueuedJob, runnable
+from qik_core.testing.stores import MemoryStore
 
 T = TypeVar("T")
 

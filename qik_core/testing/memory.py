@@ -12,15 +12,14 @@ import threading
 import time
 from bisect import insort, insort_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from qik_core.errors import NotEnqueued
 from qik_core.payload import Payload, Until
 from qik_core.results import Code
-from qik_core.store import Chunk, Epoch, Origin, Pushed, Store
-from qik_core.testing.errors import MisusedMode
+from qik_core.store import Chunk, Origin
 
 _REMEMBERED: Final = 30.0  # seconds for which a call that was sent twice is known
 _NO_VERSION: Final = b"------"
@@ -331,68 +330,3 @@ def stamped(entry: Entry, now: float) -> Entry:
     whole = type(payload.get("created_at")) is int
     time_ = int(now * 1000) if whole else now
     return replace(entry, raw=payload.replace(enqueued_at=time_).encode(), at=None)
-
-
-class MemoryStore(Store):
-    """A `Store` whose jobs stay in memory. Whatever would speak to Redis says that there is none.
-
-    `push` does something else with a chunk than to keep it.
-    """
-
-    def __init__(
-        self,
-        memory: Memory,
-        mode: str,
-        push: Callable[[Chunk], tuple[list[Code], str]] | None = None,
-    ) -> None:
-        self.url = "memory:"
-        self._push = push or memory.push
-        self._memory = memory
-        self._mode = mode
-        self._epoch = Epoch(os.urandom(6).hex(), os.urandom(4).hex(), None, 0)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise MisusedMode(
-            f"{self._mode} keeps jobs in memory, so there is no Redis to ask ({name}): use real() for that"
-        )
-
-    def push(
-        self,
-        chunk: Chunk,
-        *,
-        now: Callable[[], float] = time.monotonic,  # noqa: ARG002 - the store's own form
-        spent: float = 0.0,  # noqa: ARG002 - as above
-    ) -> Pushed:
-        """Keep a chunk of jobs, each under its lock. Raises NotEnqueued in a forked process."""
-        codes, jid = self._push(chunk)
-        return Pushed(codes, jid, self._epoch, self._memory.now())
-
-    def switches(self, version: int, counts: Mapping[str, int]) -> bytes:  # noqa: ARG002 - as above
-        """Return nothing: no switch is on in a memory."""
-        return b""
-
-    def look(self) -> Epoch:
-        """Return the epoch, which is that of this mode."""
-        return self._epoch
-
-    def told(
-        self, digests: Sequence[bytes], versions: Sequence[bytes] | None = None
-    ) -> tuple[list[bool], Epoch]:
-        """Say for each key whether a job exists for it."""
-        return self._memory.told(digests, versions), self._epoch
-
-    def audit(self, queues: Iterable[str]) -> int:  # noqa: ARG002 - as above
-        """Return 0: nobody deletes jobs behind a memory's back."""
-        return 0
-
-    def count(self, name: str, number: int) -> None:
-        """Add to a total."""
-        self._memory.counts[name] += number
-
-    def ask_for_roll(self) -> None:
-        """Do nothing: no lock is here without its job."""
-
-    def close(self) -> None:
-        """Do nothing: no connection is open."""

@@ -13,6 +13,7 @@ from qik_core.cli.group import Commands, Lazy
 from qik_core.errors import QikError
 
 COMMANDS: Final[Commands] = {
+    "completion": ("completion", "Print what bash, zsh or fish need to complete commands."),
     "disable": ("switch", "Stop a job class, a reconciler or a queue."),
     "drill": ("drill", "Break a scratch Redis in every way, and prove that nothing is lost."),
     "enable": ("switch", "Let work run again that was switched off."),
@@ -30,6 +31,7 @@ COMMANDS: Final[Commands] = {
     "switches": ("switches", "List everything that is switched off."),
     "timeline": ("timeline", "Show what happened lately, in one list by time."),
     "upgrade": ("work", "Make our tables, or move them on to this release."),
+    "web": ("web", "Serve the dashboard, with the pages of reconcilers."),
     "why": ("why", "Say why a row has not run, and when it will. Writes nothing."),
 }
 """Each command's module, and its help in one line."""

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import click
 
+from reconciler.journal import told
 from reconciler.rebuilt import Progress
-from reconciler.words import span
 
 _EVERY: Final = 5.0
 """Seconds between two lines where nobody looks at a terminal."""
@@ -39,7 +39,7 @@ def _drawn() -> Iterator[Callable[[Progress], object]]:
         def show(seen: Progress) -> None:
             for note in noted.new(seen):
                 bars.console.print(note, markup=False, highlight=False)
-            line = escape(_line(seen))
+            line = escape(told(seen))
             bars.update(task, completed=seen.scanned, total=seen.total, description=line)
 
         yield show
@@ -54,7 +54,7 @@ def _written() -> Iterator[Callable[[Progress], object]]:
             click.echo(note, err=True)
         if monotonic() - last[0] >= _EVERY:
             last[0] = monotonic()
-            click.echo(f"rebuild: {_line(seen)}", err=True)
+            click.echo(f"rebuild: {told(seen)}", err=True)
 
     yield show
 
@@ -69,15 +69,3 @@ class _Noted:
         notes = seen.notes[self._shown :]
         self._shown = len(seen.notes)
         return notes
-
-
-def _line(seen: Progress) -> str:
-    of = "" if seen.total is None else f" of {seen.total:,} ({_share(seen)})"
-    eta = "" if seen.eta is None else f", {span(seen.eta)} left"
-    waits = f", waits: {seen.waits}" if seen.waits else ""
-    return f"{seen.scanned:,}{of} rows, {seen.enqueued:,} told now, {seen.rate:,.0f} rows/s{eta}{waits}"
-
-
-def _share(seen: Progress) -> str:
-    total: Any = seen.total
-    return f"{seen.scanned / total:.0%}" if total else "100%"

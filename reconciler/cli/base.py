@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
+from qik_core import logs
 from qik_core.cli import group
 from qik_core.cli.group import NO_SQL
 from qik_core.errors import SettingsError
@@ -58,10 +59,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 
 
 class Asked(asking.Asked[T]):
-    """A question that is asked on a thread of its own, and what came of it within ANSWER seconds."""
+    """A question that is asked on a thread of its own, and what came of it within so many seconds."""
 
-    def __init__(self, ask: Callable[[], T]) -> None:
-        super().__init__(ask, time.monotonic() + ANSWER)
+    def __init__(self, ask: Callable[[], T], seconds: float = ANSWER) -> None:
+        super().__init__(ask, time.monotonic() + seconds)
 
 
 def load_settings(
@@ -144,6 +145,7 @@ def _clock(engines: Engines, definition: Definition) -> float:
 
 def leave(code: int) -> NoReturn:
     """End with this exit code at once: a thread that still waits for an answer must not hold up the end."""
+    logs.finish()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

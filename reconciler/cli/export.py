@@ -11,12 +11,13 @@ from typing import Any, Final
 import click
 
 from qik_core.cli.group import UNSAFE
+from qik_core.cli.screen import progress
 from qik_core.errors import QikError
 from qik_core.flushing import Flushing
 from qik_core.settings import current
 from reconciler.cli import base, people
-from reconciler.cli.selecting import load_app, progress, selection, selectors
-from reconciler.export import FileInTheWay
+from reconciler.cli.selecting import load_app, selection, selectors
+from reconciler.parts import FileInTheWay
 from reconciler.restoring import NearlyFull, Restored, audit_export, restore
 from reconciler.restoring import export as export_all
 from reconciler.survey import Means

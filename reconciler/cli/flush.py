@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from qik_core.cli import screen
 from qik_core.cli.group import FINDING, UNSAFE, USAGE
 from qik_core.errors import StoreError
 from qik_core.flushing import Place
@@ -18,23 +19,21 @@ from reconciler.cli import base, people
 from reconciler.cli.selecting import (
     check_names,
     load_app,
-    progress,
     selection,
     selectors,
-    size,
     waits,
 )
 from reconciler.derivable import Fate
-from reconciler.export import FileInTheWay
 from reconciler.flush import By, Flushed, WouldLose, check
 from reconciler.flush import flush as flush_all
+from reconciler.parts import FileInTheWay, part_of
 from reconciler.survey import Line, Means, Plan, survey
+from reconciler.words import size
 
 _HEADS: Final = (
     "class", "queue", "queued", "scheduled", "retrying", "dead", "held", "running", "size",
     "re-derivable", "stale", "would be lost",
 )  # fmt: skip
-_PAPER: Final = 400
 _AGAIN: Final = (
     "What was put aside waits in Redis: run the same command again, and it goes on; "
     "or `reconciler flush --put-back --reason …` lets it go back to its queues"
@@ -80,7 +79,7 @@ def flush(
     problem = _open(where)
     who = people.who()
     means = Means.of(base.engines(current()), who)
-    with progress() as say:
+    with screen.progress() as say:
         plan = survey(means, chosen, say)
     check_names(plan)
     by = By(who=who, reason=reason.strip(), lose=frozenset(lose), export=export)
@@ -90,13 +89,13 @@ def flush(
     if dry_run:
         _end_dry(plan, by, report, as_json=as_json)
     _refuse(plan, by, report, as_json=as_json)
-    if not (plan.jobs or plan.aside or chosen.everything):
+    if not (plan.jobs or plan.aside or chosen.everything or _goes_on(by)):
         _print(report, "no job is meant: nothing to flush", as_json=as_json)
         return
     _confirm(plan, yes=yes)
     done = _do(plan, means, by)
     report["flushed"] = done.as_json()
-    _print(report, _said(done, by), as_json=as_json)
+    _print(report, "\n".join(done.told(by.export)), as_json=as_json)
 
 
 def _open(where: dict[str, Any]) -> str:
@@ -119,7 +118,7 @@ def _refuse(plan: Plan, by: By, report: dict[str, Any], *, as_json: bool) -> Non
     except (WouldLose, FileInTheWay) as error:
         if as_json:
             click.echo(json.dumps(report | {"refused": str(error)}, indent=2))
-        click.echo(f"reconciler: {error}", err=True)
+        click.echo(f"reconciler: {screen.plain_lines(str(error))}", err=True)
         sys.exit(UNSAFE)
 
 
@@ -128,11 +127,16 @@ def _check_file(by: By) -> None:
         raise FileInTheWay(f"{by.export} exists already: name another file, or move that one")
 
 
+def _goes_on(by: By) -> bool:
+    """Whether a flush that died has left jobs that are in no whole file yet."""
+    return by.export is not None and part_of(by.export).exists()
+
+
 def _confirm(plan: Plan, *, yes: bool) -> None:
     """Let a person write the name of what is flushed; where nobody can, refuse."""
     if yes or plan.selection.put_back:
         return
-    word = _word(plan)
+    word = plan.selection.word
     if not _is_person():
         click.echo(
             f"reconciler: this removes {plan.jobs:,} jobs ({plan.selection}). Add --yes", err=True
@@ -148,15 +152,9 @@ def _is_person() -> bool:
     return sys.stdin.isatty()
 
 
-def _word(plan: Plan) -> str:
-    chosen = plan.selection
-    names = [*sorted(chosen.classes), *sorted(chosen.queues), *sorted(chosen.places)]
-    return "all" if chosen.everything else [*names, chosen.tenant or ""][0]
-
-
 def _do(plan: Plan, means: Means, by: By) -> Flushed:
     try:
-        with progress(plan.jobs) as say:
+        with screen.progress(plan.jobs) as say:
             return flush_all(plan, means, by, say=say, waits=waits)
     except FileInTheWay as error:
         click.echo(f"reconciler: {error}", err=True)
@@ -182,17 +180,11 @@ def _print(report: dict[str, Any], text: str, *, as_json: bool) -> None:
 
 
 def _show(plan: Plan, problem: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     if plan.lines:
-        table = Table(*_HEADS, box=None, header_style="bold", pad_edge=False)
-        for _, line in sorted(plan.lines.items()):
-            table.add_row(*_cells(line))
-        width = None if sys.stdout.isatty() else _PAPER
-        Console(width=width, markup=False).print(table)
-    for text in _notes(plan, problem):
-        click.echo(text)
+        rows = [_cells(line) for _, line in sorted(plan.lines.items())]
+        screen.table(_HEADS, rows)
+    for text in plan.notes(problem):
+        click.echo(screen.plain_lines(text))
 
 
 def _cells(line: Line) -> list[str]:
@@ -205,51 +197,3 @@ def _cells(line: Line) -> list[str]:
 
 def _number(count: int) -> str:
     return f"{count:,}" if count else "-"
-
-
-def _notes(plan: Plan, problem: str) -> list[str]:
-    fates = ", ".join(
-        f"{plan.total(fate):,} {word}"
-        for fate, word in (
-            (Fate.REDERIVABLE, "re-derivable"),
-            (Fate.STALE, "stale"),
-            (Fate.LOST, "would be lost"),
-        )
-    )
-    of = f" of {size(plan.limit)}" if plan.limit else ""
-    notes = [f"{plan.jobs:,} jobs: {fates}. Redis uses {size(plan.used)}{of}"]
-    notes += [
-        f"{name}: {n:,} would be lost: {plan.why.get(name, '')}" for name, n in plan.lost.items()
-    ]
-    if plan.selection.tenant is not None:
-        notes += [f"{name}: left out: {why}" for name, why in sorted(plan.why.items())]
-    if plan.others or plan.foreign:
-        notes.append(f"left alone: {plan.others:,} other jobs of ours, {plan.foreign:,} of others")
-    if plan.aside:
-        notes.append(
-            f"a flush ended half-way: {plan.aside:,} jobs are aside. This one goes on with them: what it does not mean goes back"
-        )
-    if problem:
-        notes.append(f"No class is known, so nothing counts as re-derivable: {problem}")
-    return notes
-
-
-def _said(done: Flushed, by: By) -> str:
-    fates = ", ".join(
-        f"{done.total(fate):,} {word}"
-        for fate, word in (
-            (Fate.REDERIVABLE, "re-derivable"),
-            (Fate.STALE, "stale"),
-            (Fate.LOST, "that nothing else brings back"),
-        )
-    )
-    freed = max(0, done.before - done.after)
-    lines = [f"flushed {done.jobs:,} jobs in {done.seconds:.1f} s: {fates}"]
-    lines.append(f"memory: {size(done.before)} → {size(done.after)}, {size(freed)} freed")
-    if done.exported is not None:
-        lines.append(
-            f"{done.exported.jobs:,} jobs are in {by.export}: `reconciler import {by.export}` puts them back"
-        )
-    if done.unaudited:
-        lines.append(f"the end is not in the audit: {done.unaudited}")
-    return "\n".join(lines)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import click
 
+from qik_core.cli import screen
 from qik_core.errors import StoreUnavailable
 from qik_core.passes import Passes
 from qik_core.switches import Snapshot
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
 from reconciler.errors import SqlUnavailable
-from reconciler.status import Last, Standing, doubt, time_to_whole
+from reconciler.status import Standing, counted, remarks, time_to_whole, whole
 from reconciler.switches import listing
 from reconciler.switches.listing import Listed
 from reconciler.switches.rules import told
 from reconciler.switches.table import Shelf, Table
 from reconciler.words import span
-
-_WIDE: Final = 250
-"""Columns of what is read by programs: nothing is cut off."""
 
 
 @click.command()
@@ -86,50 +83,21 @@ def _show(rows: Sequence[Standing] | None, epoch: Any, errors: Sequence[Exceptio
     elif rows is not None:
         click.echo("no reconciler has ever run here: start `reconciler run`")
     for each in rows or ():
-        for remark in [] if each.last is None else _remarks(each.last):
-            click.echo(f"{each.unit}: {remark}")
+        for remark in [] if each.last is None else remarks(each.last):
+            click.echo(screen.plain(f"{each.unit}: {remark}", screen.PAPER))
     if rows:
-        click.echo(_whole(rows, answers=epoch is not None))
+        click.echo(whole(rows, answers=epoch is not None))
     if epoch is not None:
-        click.echo(f"epoch {epoch.loss}")
+        click.echo(f"epoch {screen.plain(epoch.loss)}")
     for error in errors:
         click.echo(f"reconciler: {error}", err=True)
 
 
-def _remarks(last: Last) -> Iterator[str]:
-    """Yield what there is to say of a pass beside its numbers."""
-    if last.reason:
-        yield f"{last.outcome}: {last.reason}"
-    if lost := last.details.get("drift"):
-        yield f"the last pass told rows whose job was lost: {_counts(lost)}"
-
-
-def _whole(rows: Sequence[Standing], *, answers: bool) -> str:
-    """Return how long a loss of Redis would take to heal, or why nobody knows."""
-    whole = time_to_whole(rows) if answers else None
-    if whole is not None:
-        return f"if Redis lost its data now, every row would be told again within {span(whole)}"
-    why = doubt(rows) if answers else "Redis does not answer, so no row is told"
-    return f"how soon every row would be told again if Redis lost its data is not known: {why}"
-
-
 def _table(rows: Sequence[Standing]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        *("reconciler", "job", "holder", "last pass", "ago", "scanned", "untold for", "held back"),
-        *("whole in", "codes"),
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-    )
-    for each in rows:
-        table.add_row(*_cells(each))
-    on_screen = sys.stdout.isatty()
-    width = None if on_screen else _WIDE
-    # A holder is host:pid:…, and `:100:` is a picture elsewhere.
-    Console(width=width, soft_wrap=not on_screen, markup=False, emoji=False).print(table)
+    heads = (
+        "reconciler", "job", "holder", "last pass", "ago", "scanned", "untold for", "held back", "whole in", "codes",
+    )  # fmt: skip
+    screen.table(heads, [_cells(each) for each in rows])
 
 
 def _cells(each: Standing) -> tuple[str, ...]:
@@ -142,21 +110,8 @@ def _cells(each: Standing) -> tuple[str, ...]:
         f"running, {outcome} before" if each.running_for is not None else outcome,
         "-" if last is None else span(last.age),
         "-" if last is None else f"{last.scanned:,}",
-        *_measured({} if last is None else last.details),
-        "-" if last is None else _counts(last.codes) or "-",
-    )
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return " ".join(f"{name}:{count:,}" for name, count in sorted(counts.items()))
-
-
-def _measured(details: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return since when the oldest row was untold, how many rows are held back, how long a loss of Redis would take to heal."""
-    untold, whole = details.get("oldest_untold_age"), details.get("time_to_whole")
-    held = details.get("waiting", 0) + details.get("quarantined", 0)
-    return (
-        "-" if untold is None else span(untold),
-        f"{held:,}" if held else "-",
-        "-" if whole is None else span(whole),
+        "-" if last is None or last.untold_for is None else span(last.untold_for),
+        "-" if last is None or not last.held else f"{last.held:,}",
+        "-" if last is None or last.whole is None else span(last.whole),
+        "-" if last is None else counted(last.codes) or "-",
     )

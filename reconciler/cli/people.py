@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import getpass
-import re
 import socket
 import sys
-from typing import Final
 
 import click
 
 from qik_core.cli.group import UNSAFE
-
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|m|h|d)", re.ASCII)
-_UNITS: Final = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
-_LONGEST: Final = 10 * 366 * 86_400.0
-
-
-def span_of(text: str) -> float:
-    """Return a span of time in seconds: `90s`, `15min`, `2h`, `1.5d`.
-
-    Raises:
-        BadParameter: it is none, or longer than ten years.
-    """
-    found = _SPAN.fullmatch(text)
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no span of time: write 90s, 15min, 2h or 3d")
-    seconds = float(found[1]) * _UNITS[found[2]]
-    if seconds > _LONGEST:
-        raise click.BadParameter(f"{text!r} is longer than ten years")
-    return seconds
+from reconciler.words import span_of
 
 
 def span_option(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> float | None:
     """Return the seconds of an option: its `callback=`."""
-    return None if value is None else span_of(value)
+    try:
+        return None if value is None else span_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def who() -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from qik_core.cli import screen
 from qik_core.cli.group import FINDING
 from qik_core.settings import current
 from reconciler.cli import base
@@ -18,18 +19,11 @@ from reconciler.cli.people import confirm, who
 from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable, UnknownReconciler
-from reconciler.states import Hold, Reason, State
+from reconciler.states import Hold, State, how
 from reconciler.words import meant, said
 
 MOST: Final = 100
 _WIDTH: Final = 60
-_PAPER: Final = 400
-"""Columns where nobody looks at a terminal: a row is one line."""
-
-_WITHOUT_ERROR: Final = {
-    Reason.NO_PROGRESS: "it ended well, and the row was pending still",
-    Reason.CRASHED: "it ended its process",
-}
 
 _reconciler = click.argument("name", metavar="RECONCILER")
 _key = click.argument("key", metavar="[KEY]...", nargs=-1)
@@ -117,16 +111,9 @@ def _as_json(state: State) -> dict[str, Any]:
 
 
 def _show(states: Sequence[State], *, more: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    heads = ("job", "key", "state", "reason", "ended", "last", "next", "error")
-    table = Table(*heads, box=None, header_style="bold", pad_edge=False)
-    for each in states:
-        table.add_row(*_cells(each))
     if states:
-        width = None if sys.stdout.isatty() else _PAPER
-        Console(width=width, markup=False, emoji=False).print(table)
+        heads = ("job", "key", "state", "reason", "ended", "last", "next", "error")
+        screen.table(heads, [_cells(each) for each in states])
     else:
         click.echo("no row is held back")
     if more:
@@ -144,7 +131,7 @@ def _cells(state: State) -> tuple[str, ...]:
         f"{state.ends}×",
         _moment(state.last_at),
         _moment(state.next_at) if waits else "-",
-        said(state.error)[:_WIDTH] or _WITHOUT_ERROR.get(state.reason, "-"),
+        how(state)[:_WIDTH] or "-",
     )
 
 
@@ -205,7 +192,8 @@ def _release_all(
         first = memory.page(job, shards, hold=Hold.QUARANTINED)[:10]
         click.echo(f"{definition.unit}: {there:,} rows are quarantined", err=True)
         for each in first:
-            click.echo(f"  {each.key}: {each.reason.value}: {said(each.error)[:_WIDTH]}", err=True)
+            row = f"{each.key}: {each.reason.value}: {said(each.error)[:_WIDTH]}"
+            click.echo(f"  {screen.plain(row)}", err=True)
         confirm(f"release all {there:,} rows of {definition.unit}", yes=yes)
     by = operators.Operator(who(), reason)
     count = operators.release_all(memory, definition, by)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import threading
 from collections.abc import Sequence
@@ -18,25 +17,20 @@ from reconciler.cli.bars import bar
 from reconciler.cli.base import code_of
 from reconciler.cli.people import confirm, span_option, who
 from reconciler.definition import Definition
-from reconciler.rebuilt import RATE, Done, Order, Rebuilt, State
-from reconciler.words import span
+from reconciler.journal import ended, question
+from reconciler.rebuilt import RATE, Order, Rebuilt, State
+from reconciler.words import rate_of
 
 INTERRUPTED: Final = 130
 """What shells say of a command that Ctrl-C has ended."""
-_NAMED: Final = 5
-_RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(?:/(s|min|h))?")
-_PER: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
 
 
 def _rate(_context: click.Context, _parameter: click.Parameter, value: str) -> float | None:
     """Return rows a second; None for `max`, as fast as it goes."""
-    if value == "max":
-        return None
-    found = _RATE.fullmatch(value)
-    rate = 0.0 if found is None else float(found[1]) / _PER[found[2]]
-    if rate <= 0:
-        raise click.BadParameter(f"{value!r} is no rate: write 500/s, 10000/min, or max")
-    return rate
+    try:
+        return rate_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
@@ -79,21 +73,13 @@ def rebuild(names: Sequence[str], *, as_json: bool, yes: bool, **given: Any) -> 
         who=who(),
         reason=given["reason"],
     )
-    confirm(_question(wanted, order), yes=yes)
+    confirm(question([each.name for each in wanted], order), yes=yes)
     done, interrupted = _run(wanted, order)
     if as_json:
         click.echo(json.dumps(done.as_json(), indent=2))
     else:
         _say(done)
     base.leave(INTERRUPTED if interrupted else _code(done))
-
-
-def _question(wanted: Sequence[Definition], order: Order) -> str:
-    names = ", ".join(each.name for each in wanted[:_NAMED])
-    if len(wanted) > _NAMED:
-        names += f" and {len(wanted) - _NAMED} more"
-    speed = "as fast as it goes" if order.rate is None else f"{order.rate:g} rows a second"
-    return f"tell every pending row without a job of {names}, {speed}"
 
 
 def _run(wanted: Sequence[Definition], order: Order) -> tuple[Rebuilt, bool]:
@@ -117,26 +103,10 @@ def _ask(asked: threading.Event, number: int) -> None:
 
 
 def _say(done: Rebuilt) -> None:
-    for part in done.parts:
-        _say_part(part)
-    counts = " · ".join(f"{code} {count:,}" for code, count in done.codes.items())
-    speed = done.scanned / done.seconds if done.seconds else 0.0
-    click.echo(
-        f"rebuild {done.state} in {span(done.seconds)} · scanned {done.scanned:,} ({speed:,.0f} rows/s)"
-        + (counts and f" · {counts}")
-    )
+    for line in ended(done):
+        click.echo(line)
     if done.error is not None:
         click.echo(f"reconciler: {done.error}", err=True)
-
-
-def _say_part(part: Done) -> None:
-    counts = " · ".join(f"{code} {count:,}" for code, count in part.codes.items())
-    since = " since it was cut off" if part.resumed else ""
-    click.echo(
-        f"{part.unit}: {part.state} · scanned {part.scanned:,}{since}"
-        + (counts and f" · {counts}")
-        + (part.reason and f" · {part.reason}")
-    )
 
 
 def _code(done: Rebuilt) -> int:
@@ -144,4 +114,5 @@ def _code(done: Rebuilt) -> int:
         return code_of(done.error)
     if done.state is State.SWITCHED_OFF:
         return UNSAFE
-    return 0 if all(each.state is State.COMPLETED for each in done.parts) else FINDING
+    whole = all(each.state is State.COMPLETED and not each.reason for each in done.parts)
+    return 0 if whole else FINDING

@@ -1,21 +1,18 @@
-"""What flush, export and import share: which jobs are meant, the application if there is one, how far it is, sizes."""
+"""What flush, export and import share: which jobs are meant, the application if there is one."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from time import monotonic
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import click
 
 from qik_core import application
+from qik_core.cli.screen import PAPER, plain
 from qik_core.errors import SettingsError
 from qik_core.flushing import Place
 from qik_core.settings import Settings
-from reconciler.survey import Plan, Say, Selection
-from reconciler.words import meant
+from reconciler.survey import Plan, Selection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,8 +23,6 @@ SETS: Final = {
     "dead": Place.DEAD,
     "held": Place.HELD,
 }
-_EVERY: Final = 5.0
-_OFTEN: Final = 0.1
 
 
 def selectors(command: F) -> F:
@@ -88,53 +83,15 @@ def check_names(plan: Plan) -> None:
     Raises:
         UsageError: says which one was meant.
     """
-    jobs = application.jobs()
-    _check("class", plan.selection.classes, plan.names | {each.name for each in jobs})
-    _check("queue", plan.selection.queues, plan.queues | {each.queue for each in jobs})
+    if unknown := plan.unknown():
+        raise click.UsageError(plain(unknown, PAPER))
 
 
-def _check(kind: str, wanted: Iterable[str], known: set[str]) -> None:
-    for name in sorted(set(wanted) - known):
-        there = ", ".join(sorted(known)[:20]) or "none"
-        near = meant(name, sorted(known))
-        raise click.UsageError(f"there is no job of {kind} {name!r}{near}; there are: {there}")
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people."""
-    for unit, name in ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} B"
-
-
-@contextmanager
-def progress(total: int | None = None) -> Iterator[Say]:
-    """Yield what shows how far something is on standard error: in one line on a terminal, else every 5 s."""
-    person = sys.stderr.isatty()
-    last = [monotonic()]
-
-    def say(what: str, count: int) -> None:
-        if monotonic() - last[0] < (_OFTEN if person else _EVERY):
-            return
-        last[0] = monotonic()
-        of = f" of {total:,} ({count / total:.0%})" if total else ""
-        click.echo(
-            f"\r{count:,}{of} {what}\x1b[K" if person else f"{count:,}{of} {what}",
-            err=True,
-            nl=not person,
-        )
-
-    yield say
-    if person:
-        click.echo("\r\x1b[K", err=True, nl=False)
-
-
-def waits(holder: str) -> None:
-    """Say for whom a flush waits, once."""
-    if holder not in _told:
-        _told.add(holder)
-        click.echo(f"{holder or 'somebody'} flushes now: this waits until that has ended", err=True)
+def waits(what: str) -> None:
+    """Say what a flush waits for, once."""
+    if what not in _told:
+        _told.add(what)
+        click.echo(plain(what, PAPER), err=True)
 
 
 _told: Final[set[str]] = set()

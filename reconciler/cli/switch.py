@@ -20,8 +20,9 @@ from reconciler.cli.people import span_option, who
 from reconciler.engines import Engines
 from reconciler.errors import SqlUnavailable
 from reconciler.switches.acts import Done, Order, Switcher
-from reconciler.switches.naming import Kind, Names, Target, find, of_application, of_tables
-from reconciler.switches.rules import plain, told
+from reconciler.switches.naming import Names, Target, find, of_application, of_tables
+from reconciler.switches.rules import plain
+from reconciler.switches.saying import Change, done_lines
 from reconciler.switches.settling import By
 from reconciler.words import span
 
@@ -83,7 +84,7 @@ def disable(name: str, *, reason: str, as_json: bool, **given: Any) -> NoReturn:
         expires_in=given["expires"],
         cancel=given["cancel_running"],
     )
-    _tell("disabled", meant, meant.switcher.disable(order), given["wait"], as_json=as_json)
+    _tell(Change.DISABLED, meant, meant.switcher.disable(order), given["wait"], as_json=as_json)
 
 
 @click.command()
@@ -103,7 +104,7 @@ def enable(name: str, *, reason: str, as_json: bool, **given: Any) -> NoReturn:
     """
     meant = _meant(name, given)
     done = meant.switcher.enable(meant.target.flag, By(who(), reason), given["expires"])
-    _tell("enabled", meant, done, given["wait"], as_json=as_json)
+    _tell(Change.ENABLED, meant, done, given["wait"], as_json=as_json)
 
 
 # --- what is meant ------------------------------------------------------------------------------
@@ -116,14 +117,6 @@ class _Meant:
     target: Target
     names: Names
     switcher: Switcher
-
-    def classes(self) -> list[str]:
-        """Return the job classes that it stops, as far as they are known."""
-        if self.target.kind is Kind.CLASS:
-            return [self.target.name]
-        if self.target.kind is Kind.QUEUE:
-            return sorted(self.names.queues.get(self.target.name, ()))
-        return []
 
 
 def _meant(name: str, given: Mapping[str, Any]) -> _Meant:
@@ -170,10 +163,10 @@ def _classes(seam: Passes) -> list[str]:
 # --- what has become of it ----------------------------------------------------------------------
 
 
-def _tell(action: str, meant: _Meant, done: Done, wait: float, *, as_json: bool) -> NoReturn:
+def _tell(action: Change, meant: _Meant, done: Done, wait: float, *, as_json: bool) -> NoReturn:
     """Say at once what was done, then who has seen it."""
     if not as_json:
-        for line in _done_lines(action, meant, done):
+        for line in done_lines(action, meant.target, meant.names, done):
             click.echo(line)
         for error in done.errors:
             click.echo(f"reconciler: {error}", err=True)
@@ -184,42 +177,6 @@ def _tell(action: str, meant: _Meant, done: Done, wait: float, *, as_json: bool)
         for line in after.lines():
             click.echo(f"  {line}")
     base.leave(max(map(code_of, done.errors), default=0))
-
-
-def _done_lines(action: str, meant: _Meant, done: Done) -> Iterator[str]:
-    kind = "" if meant.target.kind is Kind.FLAG else f" ({meant.target})"
-    if not done.in_sql and done.version is None:
-        yield f"{done.flag}{kind} is not {action}: neither SQL nor Redis answers"
-        return
-    yield f"{done.flag}{kind} is {action}"
-    for rule in done.now:
-        yield f"  now     {told(rule)}"
-    for rule in done.before:
-        yield f"  before  {told(rule)}"
-    if action == "enabled" and not done.before:
-        yield "  it was not off"
-    if not done.in_sql:
-        yield "  not in SQL yet: it stands in Redis alone, until a process of `reconciler run` can write it down"
-    if done.version is None:
-        yield "  not in Redis yet: processes learn of it when `reconciler run` can publish it"
-    yield from _fate(action, meant, done)
-
-
-def _fate(action: str, meant: _Meant, done: Done) -> Iterator[str]:
-    """Say whether everything that is stopped comes back."""
-    if action != "disabled":
-        return
-    if meant.target.kind is Kind.RECONCILER:
-        yield "  its rows stay in SQL, counted, and are told when it is enabled; pushes of the application go on"
-    of_tenants = any(each.field is Field.TENANT for rule in done.now for each in rule.where)
-    for name in meant.classes():
-        if of_tenants and name not in meant.names.tenants:
-            yield f"  {name} does not say whose a job is (tenant=…): passes alone know, pushes and what is queued go on"
-        by = meant.names.told.get(name)
-        if by:
-            yield f"  {name} is told by {', '.join(sorted(by))}: what is dropped is told again when it is enabled"
-        else:
-            yield f"  nothing tells {name} again: its jobs are held, at most 10,000, and released in order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,12 +244,12 @@ def _dropped(seam: Passes, done: Done) -> int | None:
     return None if done.counted is None else max(0, count - done.counted)
 
 
-def _done_json(action: str, meant: _Meant, done: Done, after: _After) -> dict[str, Any]:
-    classes = meant.classes()
+def _done_json(action: Change, meant: _Meant, done: Done, after: _After) -> dict[str, Any]:
+    classes = meant.names.stopped_by(meant.target)
     return {
         "switch": done.flag,
         "of": {"kind": str(meant.target.kind), "name": meant.target.name},
-        "action": action,
+        "action": str(action),
         "now": [plain(each) for each in done.now],
         "before": [plain(each) for each in done.before],
         "in_sql": done.in_sql,

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
 
 from qik_core.errors import StoreUnavailable
-from qik_core.passes import Passes
-from qik_core.switches import Snapshot
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
 from reconciler.errors import SqlUnavailable
 from reconciler.switches import listing
-from reconciler.switches.listing import Listed
+from reconciler.switches.listing import Listed, Published
 from reconciler.switches.rules import told
-from reconciler.switches.table import Health, Shelf, Table
+from reconciler.switches.table import Shelf, Table
 from reconciler.words import span
 
 
@@ -31,15 +28,10 @@ def switches(database_url: str | None, redis_url: str | None, *, as_json: bool) 
     """List every switch: who said it, why, since when, until when, and what it has stopped. Needs no application code."""
     settings = base.load_settings(database_url=database_url, redis_url=redis_url)
     asked: Asked[Shelf] = Asked(lambda: Table(base.engines(settings).home()).read())
-    redis: Asked[_Redis] = Asked(lambda: _redis(base.seam()))
+    redis: Asked[Published] = Asked(lambda: listing.published(base.seam()))
     shelf, seen = asked.answer(SqlUnavailable, "SQL"), redis.answer(StoreUnavailable, "Redis")
     errors = [each for each in (asked.error, redis.error) if each is not None]
-    counts = None if seen is None else seen.counts
-    listed: Sequence[Listed] = ()
-    if shelf is not None:
-        listed = listing.of_sql(shelf, counts)
-    elif seen is not None:
-        listed = listing.of_redis(seen.published, counts)
+    listed = listing.listed(shelf, seen)
     now = time.time() if shelf is None else shelf.now
     if as_json:
         click.echo(json.dumps(_listed_json(listed, shelf, seen, errors, now), indent=2))
@@ -50,22 +42,8 @@ def switches(database_url: str | None, redis_url: str | None, *, as_json: bool) 
     base.leave(max(map(code_of, errors), default=0))
 
 
-@dataclass(frozen=True, slots=True)
-class _Redis:
-    """What Redis says of switches."""
-
-    published: Snapshot
-    counts: Mapping[str, int]
-    seen: Mapping[str, int]
-
-
-def _redis(seam: Passes) -> _Redis:
-    counts = seam.switched_off()
-    return _Redis(seam.switches(), counts, seam.switches_seen())
-
-
 def _show_listed(
-    listed: Sequence[Listed], shelf: Shelf | None, seen: _Redis | None, now: float
+    listed: Sequence[Listed], shelf: Shelf | None, seen: Published | None, now: float
 ) -> None:
     for each in listed:
         since = f" since {span(max(0.0, now - each.since))}" if each.since else ""
@@ -81,23 +59,17 @@ def _show_listed(
     if shelf is not None:
         click.echo(f"published by {shelf.publisher or 'nobody: start `reconciler run`'}")
         for name, health in sorted(shelf.health.items()):
-            click.echo(f"{name}: {_how(health, now)}")
+            click.echo(f"{name}: {listing.how(health, now)}")
     if seen is not None and seen.seen:
-        new = sum(each >= seen.published.version for each in seen.seen.values())
-        click.echo(f"{new:,} of {len(seen.seen):,} worker processes go by the newest switches")
-
-
-def _how(health: Health, now: float) -> str:
-    if not health.problem:
-        return "answers"
-    said = "" if health.known else "never known, "
-    return f"{said}for {span(max(0.0, now - health.at))}: {health.problem}"
+        click.echo(
+            f"{seen.newest:,} of {len(seen.seen):,} worker processes go by the newest switches"
+        )
 
 
 def _listed_json(
     listed: Sequence[Listed],
     shelf: Shelf | None,
-    seen: _Redis | None,
+    seen: Published | None,
     errors: Sequence[Exception],
     now: float,
 ) -> dict[str, Any]:
@@ -113,7 +85,7 @@ def _listed_json(
             for name, each in sorted(providers.items())
         },
         "publisher": None if shelf is None else shelf.publisher or None,
-        "version": None if seen is None else seen.published.version or None,
+        "version": None if seen is None else seen.snapshot.version or None,
         "processes": None if seen is None else dict(seen.seen),
         "errors": [str(each) for each in errors],
     }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from typing import Any, Final, NoReturn
 
 import click
 
+from qik_core.cli import screen
 from reconciler.cli import base
 from reconciler.cli.base import Asked, code_of
 from reconciler.cli.people import span_option
@@ -59,9 +59,6 @@ def _as_json(found: Timeline) -> dict[str, Any]:
 
 
 def _show(found: Timeline, since: float) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     if not found.events:
         click.echo(f"nothing happened in the last {span(since)}")
         return
@@ -69,11 +66,7 @@ def _show(found: Timeline, since: float) -> None:
         left = found.left_out
         click.echo(f"{left:,} older events are left out: --limit {left + len(found.events)}")
     heads = ("when (UTC)", "what", "of", "what happened", "who")
-    table = Table(*heads, box=None, header_style="bold", pad_edge=False)
-    for each in found.events:
-        table.add_row(*_cells(each))
-    width = None if sys.stdout.isatty() else _PAPER
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    screen.table(heads, [_cells(each) for each in found.events], paper=_PAPER)
 
 
 def _cells(event: Event) -> tuple[str, ...]:

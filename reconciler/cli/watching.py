@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Event
 from time import monotonic
 from typing import Any, Final, NoReturn
@@ -22,6 +23,8 @@ from reconciler.watching import View, Watching, ordered
 from reconciler.words import span
 
 EVERY: Final = 1.0
+_PATIENCE: Final = 1.5
+"""Seconds for an answer: with EVERY, who falls silent is told of within 3."""
 _SHARE: Final = 5.0
 """Looking takes a sixth of the time at most: a ledger of many reconcilers is long."""
 _SHOWN: Final = 30
@@ -38,11 +41,11 @@ def watch(settings: Settings, *, as_json: bool) -> NoReturn:
     watching, seam = Watching(base.engines(settings).home()), base.seam()
     with _shown(as_json=as_json) as show:
         while not asked.is_set():
-            redis: Asked[Any] = Asked(seam.look)
+            redis: Asked[Any] = Asked(seam.look, _PATIENCE)
             epoch = redis.answer(StoreUnavailable, "Redis")
             loss = None if epoch is None else epoch.loss
             began = monotonic()
-            sql: Asked[View] = Asked(lambda loss=loss: watching.look(loss))  # type: ignore[misc]
+            sql: Asked[View] = Asked(partial(watching.look, loss), _PATIENCE)
             view = sql.answer(SqlUnavailable, "SQL")
             show(view, [str(each) for each in (sql.error, redis.error) if each])
             took = 0.0 if view is None else monotonic() - began

@@ -6,11 +6,12 @@ import json
 import logging
 import signal
 import sys
-from typing import Final, NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from qik_core.cli.group import FINDING
+from qik_core.cli.group import FINDING, log_format
+from qik_core.cli.screen import progress
 from qik_core.errors import StoreError
 from qik_core.settings import Settings
 from reconciler.cli import base
@@ -19,8 +20,6 @@ from reconciler.definition import Definition
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated, SqlUnavailable
 from reconciler.report import Report
-
-_RESTARTS: Final = 10
 
 
 @click.command()
@@ -38,6 +37,8 @@ def upgrade(database_url: str | None, dialect: str | None, *, as_json: bool) -> 
     from reconciler.sql import where
 
     if dialect is not None:
+        if as_json:
+            raise click.UsageError("--sql prints SQL: leave --json out")
         migrate.sql(dialect)
         return
     home = base.engines(base.load_settings(database_url=database_url)).home()
@@ -59,22 +60,27 @@ def upgrade(database_url: str | None, dialect: str | None, *, as_json: bool) -> 
 @click.option(
     "--lease", type=click.FloatRange(1.0), metavar="SECONDS", help="How long a lease lasts (30)."
 )
-def run(
-    app: str | None, database_url: str | None, redis_url: str | None, lease: float | None
-) -> NoReturn:
+@log_format
+def run(app: str | None, lease: float | None, **flags: Any) -> NoReturn:
     """Run the reconcilers of APP until TERM. Several such processes share the reconcilers out."""
-    settings = base.load_settings(app=app, database_url=database_url, redis_url=redis_url)
+    settings = base.load_settings(app=app, **flags)
     _set_up_logs(settings)
     definitions = base.reconcilers(settings, "run")
     from reconciler.manager import Manager
+    from reconciler.metrics import Metrics, serve
 
     settings = base.with_redis()
-    manager = Manager(
-        definitions, base.engines(settings), base.seam(), lease=lease or settings.lease
-    )
+    engines, seam = base.engines(settings), base.seam()
+    metrics = Metrics(definitions, engines.home(), seam)
+    manager = Manager(definitions, engines, seam, lease=lease or settings.lease, told=metrics.told)
+    metrics.holder, metrics.units = manager.holder, lambda: manager.units
+    manager.turned = metrics.turned
+    serve(metrics, settings)
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: manager.stop())
-    base.leave(0 if manager.run() else FINDING)
+    ended_well = manager.run()
+    seam.flush_spans()
+    base.leave(0 if ended_well else FINDING)
 
 
 @click.command(name="pass")
@@ -104,7 +110,8 @@ def pass_(
     if as_json:
         shown = [each.as_json() for each in reports]
         many = found.shards is not None and shard is None
-        click.echo(json.dumps(shown if many else shown[0], indent=2))
+        whole = {"reconciler": found.name, "shards": shown} if many else shown[0]
+        click.echo(json.dumps(whole, indent=2))
     else:
         for each in reports:
             _say(each)
@@ -142,18 +149,16 @@ def _code(report: Report) -> int:
 
 
 def _one_pass(definition: Definition, engines: Engines) -> Report:
-    """Run one pass; begin again when Redis loses its data on the way."""
+    """Run one pass, which says how far it is; begin again when Redis loses its data on the way."""
     from reconciler.lease import identity
-    from reconciler.passes import Pass, Tools
-    from reconciler.report import Outcome
+    from reconciler.passes import Tools
+    from reconciler.runner import by_hand
 
     tools = Tools.of(base.seam(), engines, identity())
-    report = Pass(definition, tools, 0, lambda: None).run()
-    for _ in range(_RESTARTS):
-        if report.outcome is not Outcome.RESTARTED:
-            break
-        report = Pass(definition, tools, 0, lambda: None).run()
-    return report
+    with progress() as say:
+        return by_hand(
+            definition, tools, lambda rows: say(f"rows of {definition.unit} are read", rows)
+        )
 
 
 def _set_up_logs(settings: Settings) -> None:

@@ -5,7 +5,8 @@
 | module | what it holds |
 |---|---|
 | `kinds.py`, `evidence.py` | the faults and their names; what was seen, as values |
-| `places.py`, `processes.py` | a Redis and a database that may be broken; real commands that end with the drill |
+| `places.py`, `addresses.py` | a Redis and a database that may be broken; whether two URLs lead to one |
+| `processes.py` | real commands that end with the drill |
 | `service.py`, `own.py`, `load.py` | the application that is drilled when none is named; rows, its own and yours |
 | `harness.py`, `pusher.py` | what its processes import, which notes each run; the one that pushes edges |
 | `rows.py`, `runs.py` | which rows are pending; which jobs ran when |

@@ -24,13 +24,13 @@ from reconciler import application
 from reconciler.definition import Definition
 from reconciler.drill import places, processes, pusher
 from reconciler.drill.course import MOMENT, Course, Show
-from reconciler.drill.errors import NothingToDrill
-from reconciler.drill.evidence import Evidence
+from reconciler.drill.errors import NotDrained, NothingToDrill
+from reconciler.drill.evidence import Evidence, Run
 from reconciler.drill.kinds import Kind
 from reconciler.drill.load import OWN, AppLoad, Load, load_of
 from reconciler.drill.places import Wanted
 from reconciler.drill.processes import Process, Surroundings
-from reconciler.drill.rows import Rows
+from reconciler.drill.rows import FOR_GOOD, Pending, Rows
 from reconciler.drill.runs import Runs
 from reconciler.drill.strikes import Sight, Stage
 from reconciler.engines import Engines
@@ -102,17 +102,18 @@ def _run(
     workers = [processes.worker(each, around) for each in range(1, processes.WORKERS + 1)]
     passes = [processes.reconciler(each, around) for each in range(1, _RECONCILERS + 1)]
     pushing = processes.pusher(around, order.rows / order.seconds)
-    course = Course(began, [*workers, *passes], show)
+    course = Course(began, [*workers, *passes, pushing], show)
     runs = Runs(order.folder, began)
     course.stage = Stage(scratch, rows, runs, load, workers, course, around.heartbeat, around.lease)
     with processes.running([*workers, *passes, pushing]):
         course.wait(lambda _: len(runs) > 0, 2 * MOMENT)
         course.run(order.kinds, order.seconds)
-        _stop([pushing])
-        last = course.drain(partial(_is_done, scratch, own=order.app == OWN))
+        pushing.check()
+        exits = _stop([pushing])
+        last, given_up = _drained(course, partial(_is_done, scratch, own=order.app == OWN))
         left = course.left(last)
         seconds = course.now()
-        exits = _stop([*workers, *passes])
+        exits |= _stop([*workers, *passes])
     runs.look()
     edges, mine = pusher.read(order.folder), load.edges
     return Evidence(
@@ -121,7 +122,7 @@ def _run(
         asked=order.kinds,
         samples=tuple(course.samples),
         faults=course.faults(),
-        runs=tuple(replace(run, key=course.names.get(run.key, run.key)) for run in runs.all()),
+        runs=tuple(_named(run, course.rows.get(run.key)) for run in runs.all()),
         cuts=tuple(course.stage.cuts),
         left=replace(left, exits=exits),
         edges=replace(
@@ -133,8 +134,21 @@ def _run(
         threads=processes.WORKERS * processes.THREADS,
         rest=LEASE + HEARTBEAT + _NOTICED,
         effects=load.effects(),
+        given_up=given_up,
         optional=order.app != OWN,
     )
+
+
+def _drained(course: Course, done: Callable[[Sight], bool]) -> tuple[Sight, str]:
+    """Return what is seen in the end, and why that came too early: what was seen until then is worth a report."""
+    try:
+        return course.drain(done), ""
+    except NotDrained as error:
+        return course.look(), f"{type(error).__name__}: {error}"
+
+
+def _named(run: Run, row: Pending | None) -> Run:
+    return run if row is None else replace(run, key=row.name)
 
 
 def _settle(redis_url: str, databases: Mapping[str, str], folder: Path) -> None:
@@ -176,7 +190,8 @@ def _refuse_nothing(app: str, load: Load, rows: Rows) -> None:
 def _is_done(scratch: Scratch, seen: Sight, *, own: bool) -> bool:
     """Whether nothing is left to do; of an application of one's own, jobs may stay that have no row."""
     if not own:
-        return not seen.pending and not seen.census.count(Place.RUNNING)
+        rest = [key for key in seen.pending if seen.held.get(key) not in FOR_GOOD]
+        return not rest and not seen.census.count(Place.RUNNING)
     return not seen.pending and not seen.census.count() and not scratch.locks()
 
 

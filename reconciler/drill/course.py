@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 from time import monotonic
 from typing import Final, Protocol
 
 from qik_core.drilling import Place
-from reconciler.drill.errors import NoMoment
+from reconciler.drill.errors import NoMoment, NotDrained
 from reconciler.drill.evidence import Fault, Left, Sample
 from reconciler.drill.kinds import TITLES, Kind
 from reconciler.drill.processes import Process
+from reconciler.drill.rows import Pending
 from reconciler.drill.strikes import Sight, Stage, Struck, strike
 
 _EVERY: Final = 0.1
@@ -20,9 +21,12 @@ _EVERY: Final = 0.1
 MOMENT: Final = 30.0
 """Seconds that a fault may wait for its moment."""
 HEAL: Final = 60.0
-"""Seconds that a fault may take to heal; then the next one comes, and the verdict says so."""
+"""Seconds that a fault may take to heal, beyond what its rows' reconcilers may take to begin; then the next one comes, and
+the verdict says so."""
 STUCK: Final = 30.0
-"""Seconds without any progress after which the drill ends."""
+"""Seconds without any progress, beyond that again, after which the drill ends."""
+DRAIN: Final = 600.0
+"""Seconds, beyond that again, that the work may go on when no more is added."""
 _CALM: Final = 1.0
 """Seconds between the healing of a fault and the next one."""
 _WAITING: Final = (Place.QUEUED, Place.SCHEDULED, Place.RETRYING, Place.HELD)
@@ -45,15 +49,25 @@ class Healing:
     fault: Fault
     hit: frozenset[str]
     by_run: bool
+    within: float = 0.0
+    """Seconds that the reconcilers of these rows may take to begin a pass that tells them."""
     healed: dict[str, float] = field(default_factory=dict)
     """Which rows have healed, and when."""
 
     @classmethod
-    def of(cls, kind: Kind, struck: Struck) -> Healing:
+    def of(cls, kind: Kind, struck: Struck, within: float = 0.0) -> Healing:
         """Return a fault that has just happened."""
         count = len(struck.hit)
-        fault = Fault(kind, struck.at, struck.over, count, struck.running, note=struck.note)
-        return cls(fault, struck.hit, struck.by_run)
+        fault = Fault(
+            kind,
+            struck.at,
+            struck.over,
+            count,
+            struck.running,
+            struck.held,
+            note=struck.note,
+        )
+        return cls(fault, struck.hit, struck.by_run, within)
 
     def look(self, seen: Sight, started: Mapping[str, float]) -> bool:
         """Take in what is seen now; return whether everything has just healed. `started`: when each row ran again."""
@@ -62,7 +76,11 @@ class Healing:
         for key in self.hit - self.healed.keys():
             if self.by_run and key in started:
                 self.healed[key] = started[key]
-            elif key not in seen.pending or (not self.by_run and key in seen.told):
+            elif (
+                key not in seen.pending
+                or key in seen.held
+                or (not self.by_run and key in seen.told)
+            ):  # nobody owes it a job any more
                 self.healed[key] = seen.at
         moments = self.healed.values()
         first = min(moments, default=None)
@@ -84,8 +102,8 @@ class Course:
         self.samples: list[Sample] = []
         self.healings: list[Healing] = []
         self.missed: list[Fault] = []
-        self.names: dict[str, str] = {}
-        """What to call the rows that were seen pending, by the keys of their jobs."""
+        self.rows: dict[str, Pending] = {}
+        """The rows that were seen pending, by the keys of their jobs."""
         self._met: set[str] = set()
         self._moved: tuple[object, float] = (None, 0.0)
 
@@ -103,7 +121,10 @@ class Course:
         census = stage.scratch.census()
         alive = {key.decode() for key in census.alive} & pending.keys()
         told = stage.rows.told(sorted(alive)) if alive else set()
-        seen = Sight(self.now(), census, pending, frozenset(told))
+        bare = pending.keys() - alive
+        held = stage.rows.held() if bare else {}
+        held = {key: why for key, why in held.items() if key in bare}
+        seen = Sight(self.now(), census, pending, frozenset(told), held)
         self._take(seen)
         return seen
 
@@ -128,16 +149,29 @@ class Course:
         for kind in kinds:
             self.wait(lambda _: False, _CALM)
             self._strike(kind)
-            self.wait(lambda _: self._is_healed, HEAL)
+            self.wait(lambda _: self._is_healed, HEAL + self._within)
         self.wait(lambda _: False, max(0.0, seconds - self.now()))
 
     def drain(self, done: Callable[[Sight], bool]) -> Sight:
-        """Look until all is done or nothing moves any more; returns what is seen then."""
-        self._moved = (None, self.now())
+        """Look until all is done or nothing moves any more; returns what is seen then.
+
+        Raises:
+            NotDrained: something moves still when it should have come to rest long ago.
+            ProcessFailed: a process ended by itself.
+        """
+        began = self.now()
+        self._moved = (None, began)
         while True:
             seen = self.look()
-            if (done(seen) and self._is_healed) or self._stuck(seen):
+            within = max((seen.pending[key].within for key in seen.owed), default=0.0)
+            if (done(seen) and self._is_healed) or self._stuck(seen, within):
                 return seen
+            if seen.at - began > DRAIN + within:
+                raise NotDrained(
+                    f"{len(seen.pending)} rows are pending and {seen.census.count()} jobs are there {DRAIN + within:g} s "
+                    "after the last row was added, and things move still: either jobs end well and leave their rows "
+                    "pending, or there is too much to do: name a database with fewer pending rows"
+                )
             self._check()
             self._pause.wait(_EVERY)
 
@@ -148,16 +182,18 @@ class Course:
 
     def left(self, seen: Sight) -> Left:
         """Return what is there at the end."""
-        census, rows = seen.census, self.stage.rows
-        back = rows.held_back() & seen.pending.keys()
-        bare = seen.pending.keys() - {key.decode() for key in census.alive} - back
-        told = seen.pending.keys() - bare - back
+        census = seen.census
+        bare = seen.pending.keys() - {key.decode() for key in census.alive}
+        held: dict[str, tuple[str, ...]] = {
+            why: self._named(seen, [key for key, each in seen.held.items() if each == why])
+            for why in sorted(set(seen.held.values()))
+        }
         return Left(
             {str(place): census.count(place) for place in Place},
             self.stage.scratch.locks(),
-            tuple(sorted(seen.pending[key] for key in bare)),
-            tuple(sorted(seen.pending[key] for key in told)),
-            len(back),
+            self._named(seen, bare - seen.held.keys()),
+            self._named(seen, seen.pending.keys() - bare),
+            held,
         )
 
     # --- how -------------------------------------------------------------------------------------
@@ -165,6 +201,15 @@ class Course:
     @property
     def _is_healed(self) -> bool:
         return all(healing.fault.healed is not None for healing in self.healings)
+
+    @property
+    def _within(self) -> float:
+        waiting = [each.within for each in self.healings if each.fault.healed is None]
+        return max(waiting, default=0.0)
+
+    @staticmethod
+    def _named(seen: Sight, keys: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(seen.pending[key].name for key in keys))
 
     def _strike(self, kind: Kind) -> None:
         try:
@@ -174,14 +219,15 @@ class Course:
             self.missed.append(Fault(kind, at, at, 0, 0, missed=str(error)))
             self._show.say(f"{at:6.1f} s  not done: {TITLES[kind]}: {error}")
             return
-        self.healings.append(Healing.of(kind, struck))
+        within = max((self.rows[key].within for key in struck.hit), default=0.0)
+        self.healings.append(Healing.of(kind, struck, within))
         self._show.say(
             f"{struck.at:6.1f} s  FAULT: {TITLES[kind]}; {len(struck.hit)} rows hit, {struck.running} running"
         )
 
     def _take(self, seen: Sight) -> None:
         """Draw what is seen, and look whether faults have healed."""
-        self.names |= seen.pending
+        self.rows.update(seen.pending)
         self._met |= seen.pending.keys() | self.stage.runs.ended_well
         sample = Sample(
             seen.at,
@@ -203,11 +249,11 @@ class Course:
         said = "; ".join(f"{len(each.healed)}/{len(each.hit)} healed" for each in under_way)
         self._show.show(sample, said)
 
-    def _stuck(self, seen: Sight) -> bool:
+    def _stuck(self, seen: Sight, within: float) -> bool:
         moved = (len(seen.pending), seen.census.count(), len(self._met), len(self.stage.runs))
         if moved != self._moved[0]:
             self._moved = (moved, seen.at)
-        return seen.at - self._moved[1] > STUCK
+        return seen.at - self._moved[1] > STUCK + within
 
     def _check(self) -> None:
         for process in self._processes:

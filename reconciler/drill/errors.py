@@ -25,6 +25,10 @@ class ProcessFailed(DrillError):
     """A process of a drill ended by itself. The message holds the end of its log."""
 
 
+class NotDrained(DrillError):
+    """Work went on and on when no more was added. What was seen until then is judged all the same."""
+
+
 class HookFailed(DrillError):
     """The application's `drill_rows` raised. The message says what."""
 

@@ -43,6 +43,8 @@ class Fault:
     """Rows whose job it took away, cut short or kept out."""
     running: int
     """Jobs that were running."""
+    held: int = 0
+    """Rows whose job it took away, too, and that passes leave out on purpose."""
     first: float | None = None
     """When the first row that was hit had a job again, ran again, or was done."""
     healed: float | None = None
@@ -60,6 +62,12 @@ class Fault:
     def title(self) -> str:
         """What it is, for people."""
         return TITLES[self.kind]
+
+    @property
+    def remark(self) -> str:
+        """What else is to be said of it; empty for nothing."""
+        held = f"{self.held} more rows are held back on purpose" if self.held else ""
+        return "; ".join(filter(None, [held, self.note]))
 
     @property
     def mark(self) -> str:
@@ -112,8 +120,8 @@ class Left:
     """Rows that are pending and have no job: lost."""
     told: tuple[str, ...] = ()
     """Rows that are pending and have one."""
-    back: int = 0
-    """Rows that are held back because their jobs do not end well."""
+    held: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Rows that are pending and that passes leave out on purpose, by the reason: shadow, over_share, quarantined …"""
     exits: Mapping[str, int] = field(default_factory=dict)
     """Exit code of each process that was asked to stop."""
 
@@ -148,6 +156,8 @@ class Evidence:
     """Seconds for which nothing may start while jobs are on queues and threads are free."""
     effects: Effects | None = None
     """None for an application of one's own: only its rows can be counted."""
+    given_up: str = ""
+    """Why the drill ended before all was done; empty when it did not."""
     optional: bool = False
     """A fault that found nothing to hit is no finding: an application of one's own may have no retries, say."""
 

@@ -120,7 +120,7 @@ def _row(number: int, fault: Fault) -> str:
     if fault.missed:
         why = escape(fault.missed)
         return f'<tr><td class="n">{number}</td><td>{title}</td><td colspan="5">not done: {why}</td></tr>'
-    note = f'<br/><span class="soft">{escape(fault.note)}</span>' if fault.note else ""
+    note = f'<br/><span class="soft">{escape(fault.remark)}</span>' if fault.remark else ""
     first = None if fault.first is None else max(0.0, fault.first - fault.over)
     colour = _colour(good=fault.took is not None)
     return (

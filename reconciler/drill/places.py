@@ -15,6 +15,7 @@ from qik_core.embedded import Embedded
 from qik_core.errors import StoreError
 from qik_core.settings import Settings
 from reconciler import migrate
+from reconciler.drill.addresses import same
 from reconciler.drill.errors import Unsafe
 from reconciler.engines import HOME, Engines
 from reconciler.sql import read_clock, where
@@ -92,7 +93,7 @@ def databases_of(wanted: Wanted, folder: Path) -> dict[str, str]:
                 "say --i-mean-it, or name another with --database-url"
             )
         return named
-    if given in named.values() and not wanted.meant:
+    if not wanted.meant and any(same(given, each) for each in named.values()):
         raise Unsafe(
             "--database-url is what the settings name: say --i-mean-it, or name another database"
         )

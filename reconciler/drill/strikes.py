@@ -21,7 +21,7 @@ from reconciler.drill.evidence import Cut, Run
 from reconciler.drill.kinds import Kind
 from reconciler.drill.load import Load, Shape
 from reconciler.drill.processes import Process
-from reconciler.drill.rows import Rows
+from reconciler.drill.rows import Pending, Rows
 from reconciler.drill.runs import Runs
 from reconciler.flush import By, Flushed, WouldLose, flush
 from reconciler.lease import identity
@@ -52,9 +52,16 @@ class Sight:
 
     at: float
     census: Census
-    pending: Mapping[str, str]
+    pending: Mapping[str, Pending]
     told: frozenset[str]
     """Pending rows that have a job, and its lock."""
+    held: Mapping[str, str] = field(default_factory=dict)
+    """Pending rows without a job that passes leave out on purpose, and why."""
+
+    @property
+    def owed(self) -> AbstractSet[str]:
+        """Pending rows that wait for a pass."""
+        return self.pending.keys() - self.told - self.held.keys()
 
 
 class Eyes(Protocol):
@@ -107,6 +114,8 @@ class Struck:
     over: float
     hit: frozenset[str]
     running: int
+    held: int = 0
+    """Rows that lost their job, too, and that passes leave out on purpose: nobody owes them another."""
     by_run: bool = False
     """A row has healed when its job runs again; otherwise when it has a job again."""
     note: str = ""
@@ -151,8 +160,10 @@ def _damage(
     at = stage.eyes.now()
     do()
     over = stage.eyes.now()
-    hit = hits(before) & stage.eyes.look().pending.keys()
-    return Struck(at, over, frozenset(hit), running)
+    after = stage.eyes.look()
+    taken = hits(before) & after.pending.keys()
+    hit = frozenset(taken - after.held.keys())
+    return Struck(at, over, hit, running, len(taken) - len(hit))
 
 
 # --- Redis loses its data --------------------------------------------------------------------------
@@ -279,9 +290,7 @@ def _full(stage: Stage) -> Struck:
     note = f"for {_FULL:g} s: {worked} rows done meanwhile, {refused} pushes refused"
     if not worked and pending:
         raise NoMoment("nothing was worked off while Redis was full")
-    return Struck(
-        at, stage.eyes.now(), frozenset(seen.pending.keys() - seen.told), running, note=note
-    )
+    return Struck(at, stage.eyes.now(), frozenset(seen.owed), running, note=note)
 
 
 def _fill_queues(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -32,6 +32,8 @@ def judge(evidence: Evidence) -> list[Finding]:
     """Return every line of the verdict, good and bad."""
     return [
         _lost(evidence),
+        *_held(evidence),
+        *_given_up(evidence),
         *_effects(evidence),
         _overlaps(evidence),
         _repeats(evidence),
@@ -49,9 +51,12 @@ def sound(findings: Iterable[Finding]) -> bool:
 
 
 def lost(evidence: Evidence) -> int:
-    """Return how many rows were lost: pending, and nobody tells them; of the drill's own service all that are not done."""
+    """Return how many rows were lost: pending, and nobody tells them, nor leaves them out on purpose.
+
+    Of the drill's own service all others that are not done.
+    """
     if evidence.effects is not None:
-        return evidence.effects.rows - evidence.effects.done
+        return evidence.effects.rows - evidence.effects.done - _count(evidence.left.held)
     return len(evidence.left.untold)
 
 
@@ -88,11 +93,31 @@ def _end_of(run: Run, cuts: Sequence[Cut]) -> float:
 def _lost(evidence: Evidence) -> Finding:
     left, count = evidence.left, lost(evidence)
     rows = evidence.rows
-    waiting = len(left.told) + left.back
+    waiting = len(left.told)
     value = f"{count} of {rows:,} rows" + (
         f"; {waiting} still wait" if waiting and not count else ""
     )
     return Finding("lost", value, count == 0 and rows > 0, _some(left.untold or left.told))
+
+
+def _held(evidence: Evidence) -> list[Finding]:
+    """The drill's own service holds nothing back."""
+    held = evidence.left.held
+    if not held:
+        return []
+    shares = ", ".join(f"{len(names)} {why}" for why, names in held.items())
+    some = _some([f"{why}: {name}" for why, names in held.items() for name in names[:_SHOWN]])
+    value = f"{_count(held)} rows ({shares})"
+    return [Finding("held back on purpose, not lost", value, evidence.effects is None, some)]
+
+
+def _count(held: Mapping[str, Sequence[str]]) -> int:
+    return sum(map(len, held.values()))
+
+
+def _given_up(evidence: Evidence) -> list[Finding]:
+    said = evidence.given_up
+    return [Finding("ended before all was done", said, good=False)] if said else []
 
 
 def _effects(evidence: Evidence) -> list[Finding]:
@@ -106,7 +131,8 @@ def _effects(evidence: Evidence) -> list[Finding]:
 def _overlaps(evidence: Evidence) -> Finding:
     pairs = overlapping(evidence.runs, evidence.cuts)
     detail = [
-        f"{first.key}: processes {first.pid} and {second.pid}, {second.started - first.started:.2f} s apart"
+        f"{first.key}: processes {first.pid} and {second.pid} at {second.started:.1f} s, "
+        f"{second.started - first.started:.2f} s apart"
         for first, second in pairs
     ]
     return Finding("overlaps", str(len(pairs)), not pairs, _some(detail))
@@ -148,7 +174,7 @@ def _fault(fault: Fault, *, optional: bool) -> Finding:
         return Finding(fault.title, f"not done: {fault.missed}", good=optional)
     value = f"hit {fault.hit} rows, {fault.running} running; whole after {_seconds(fault.took)}"
     good = fault.healed is not None and (fault.hit > 0 or optional)
-    return Finding(fault.title, value + (f"; {fault.note}" if fault.note else ""), good)
+    return Finding(fault.title, value + (f"; {fault.remark}" if fault.remark else ""), good)
 
 
 def _skipped(evidence: Evidence) -> list[Finding]:

@@ -20,8 +20,16 @@ from qik_core.switches import Condition, Rule, Snapshot
 from reconciler.asking import Asked
 from reconciler.errors import NotMigrated, SqlUnavailable, StatementTimeout
 from reconciler.registry import everything
+from reconciler.switches.fitting import UnfitSwitch, unfit
 from reconciler.switches.provider import Rules, Source
-from reconciler.switches.publishing import following, of_source, sound
+from reconciler.switches.publishing import (
+    Following,
+    NotPublished,
+    following,
+    of_source,
+    sound,
+    too_large,
+)
 from reconciler.switches.rules import BY_HAND, in_force, merged, stops
 from reconciler.switches.settling import By, settle
 from reconciler.switches.table import NOW, Said, Shelf, Table, Writer
@@ -60,7 +68,7 @@ class Done:
     counted: int | None = None
     """Jobs that the flag had stopped before it went on; None: not known."""
     errors: list[QikError] = field(default_factory=list)
-    """Of whom did not answer."""
+    """Of whom did not answer; UnfitSwitch: it was refused before anything was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +116,25 @@ class Switcher:
 
     def _say(self, flag: str, by: By, rules: _Make) -> Done:
         done = Done(flag)
+        try:
+            _refuse(flag, unfit(flag, [Rule(who=by.who, reason=by.reason)]))
+            self._do(done, by, rules)
+        except UnfitSwitch as error:
+            done.errors.append(error)
+        return done
+
+    def _do(self, done: Done, by: By, rules: _Make) -> None:
+        flag = done.flag
         published = Snapshot() if self.seam is None else self.seam.switches()
         counts = self._counts(done)
         done.counted = None if counts is None else counts.get(flag, 0)
-        shelf = self._in_sql(done, by, rules, counts)
+        shelf = self._in_sql(done, by, rules, counts, published)
         if shelf is None:
             known = self._only_in_redis(done, by, published, rules)
         else:
             known = _known(shelf, published, flag)
         done.now = merged(known, time()).get(flag, ())
         self._publish(done, published, known, shelf)
-        return done
 
     def _counts(self, done: Done) -> Mapping[str, int] | None:
         try:
@@ -128,12 +144,18 @@ class Switcher:
             return None
 
     def _in_sql(
-        self, done: Done, by: By, rules: _Make, counts: Mapping[str, int] | None
+        self,
+        done: Done,
+        by: By,
+        rules: _Make,
+        counts: Mapping[str, int] | None,
+        published: Snapshot,
     ) -> Shelf | None:
         def write(writer: Writer) -> tuple[tuple[Rule, ...], Said | None, Shelf]:
             now, known = writer.before.now, writer.before.known()
             others = {name: each for name, each in known.items() if name not in BY_HAND}
             made = rules(merged(others, now), now)
+            _check(done.flag, made, published, _known(writer.before, published, done.flag))
             if made:
                 writer.put(Said(done.flag, Source.SQL.value, made, by.who, by.reason, now))
             else:
@@ -164,6 +186,7 @@ class Switcher:
         made = tuple(
             replace(each, source=Source.REDIS.value) for each in rules(merged(others, now), now)
         )
+        _check(done.flag, made, published, known)
         # Of what SQL would say nothing is known but what is published, so nothing may be left to it.
         redis = Source.REDIS.value
         over = Rule(percent=0.0, source=redis, who=by.who, reason=by.reason, since=now)
@@ -176,27 +199,46 @@ class Switcher:
         if self.seam is None or any(not _is_of_sql(each) for each in done.errors):
             return
         health = () if shelf is None else shelf.health.values()
-        new = following(
-            published,
-            known,
-            time(),
-            complete=all(each.known for each in health) if health else published.known,
-            reconciled={*published.reconciled, *(each.facts.name for each in everything())},
-        )
+        complete = all(each.known for each in health) if health else published.known
+        new = _following(published, known, complete=complete).snapshot
         try:
             done.version = published.version if new is None else _stands(self.seam, new)
         except QikError as error:
             done.errors.append(error)
 
 
+def _check(
+    flag: str, made: tuple[Rule, ...], published: Snapshot, known: Mapping[str, Rules]
+) -> None:
+    """Refuse what could not be kept, and what stops work and could not be published beside all others. Raises UnfitSwitch."""
+    _refuse(flag, unfit(flag, made))
+    if not any(each.percent for each in made):
+        return
+    source = made[0].source
+    then = {**known, source: {**known.get(source, {}), flag: made}}
+    new = _following(published, then, complete=published.known).snapshot
+    _refuse(flag, "" if new is None else too_large(new))
+
+
+def _refuse(flag: str, why: str) -> None:
+    if why:
+        raise UnfitSwitch(f"{flag} stays as it is: {why}")
+
+
+def _following(published: Snapshot, known: Mapping[str, Rules], *, complete: bool) -> Following:
+    reconciled = {*published.reconciled, *(each.facts.name for each in everything())}
+    return following(published, known, time(), complete=complete, reconciled=reconciled)
+
+
 def _stands(seam: Passes, new: Snapshot) -> int:
     """Publish this, behind whatever somebody else publishes at the same moment from what they knew before."""
+    stands = 0
     for _ in range(_TRIES):
         stands = seam.publish(new)
-        if stands <= new.version:
-            break
-        new = replace(new, version=stands + 1)
-    return new.version
+        if stands == new.version:
+            return stands
+        new = replace(new, version=max(stands, new.version) + 1)
+    raise NotPublished(stands)
 
 
 def _known(shelf: Shelf, published: Snapshot, flag: str) -> dict[str, Rules]:

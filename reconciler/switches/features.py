@@ -43,6 +43,10 @@ _SHARES: Final = {
     "gradualRolloutUserId": "percentage",
 }
 _NUMBER: Final = re.compile(r"\d{1,3}", re.ASCII)
+_ESCAPED: Final = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+"""A whole character of two escapes, half of one, or any other escape."""
 _NEAR: Final = 0.8
 _BY_KEY: Final = {"", "default", "random", "key"}
 
@@ -168,6 +172,11 @@ def parse(text: str) -> Document:
         raise BadDocument(f"no features of Unleash: {error} (it begins {text[:40]!r})") from None
     segments = {each.id: each.constraints or () for each in wire.segments or ()}
     return Document(ours, segments)
+
+
+def whole(text: str) -> str:
+    """Return a document in which no half of a character is escaped: one text that was cut off must not hold up all flags."""
+    return _ESCAPED.sub(lambda found: "\\ufffd" if found["half"] else found[0], text)
 
 
 def translate(document: Document, ground: Ground) -> Reading:

@@ -1,7 +1,8 @@
 """Switches from a file, TOML or JSON, that is looked at four times a second.
 
-A file that is half written, empty, gone or garbage changes nothing: what was known last holds, and it is said why. It is
-read once it has been left alone from one look to the next, since the first half of a TOML file often is a TOML file.
+A file that is half written, empty, gone or garbage changes nothing: what was known last holds, and it is said why. An entry
+that no database can keep is left out alone. It is read once it has been left alone from one look to the next, since the first
+half of a TOML file often is a TOML file.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import stat
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +22,8 @@ from typing import Any, Final
 
 from qik_core.switches import Condition, Field, Operator, Rule
 from reconciler.periodic import Periodic
-from reconciler.switches.provider import Rules, Source
+from reconciler.switches.fitting import fitting
+from reconciler.switches.provider import CLOSING, Rules, Source
 from reconciler.words import meant
 
 log: Final = logging.getLogger("reconciler")
@@ -77,13 +80,13 @@ class File:
         return self._rules
 
     def health(self) -> str:
-        """Return why that may be old, and which of its flags stop nothing."""
+        """Return why that may be old, which entries are left out, and which flags stop nothing."""
         old = self._problem and f"{self._path}: {self._problem}; what it said before holds"
         return "; ".join(each for each in (old, *self._strays) if each)
 
-    def close(self) -> None:
+    def close(self, seconds: float = CLOSING) -> None:
         """Stop looking."""
-        self._thread.stop(1.0)
+        self._thread.stop(seconds)
 
     def look(self) -> None:
         """Read the file if it has changed, and has been left alone since the look before."""
@@ -101,7 +104,7 @@ class File:
 
     def _take(self, seen: _Stamp) -> None:
         try:
-            found = parse(_text(self._path), json_=self._path.suffix.lower() == ".json")
+            said = parse(_text(self._path), json_=self._path.suffix.lower() == ".json")
         except (OSError, ValueError, RecursionError) as error:
             self._read = seen  # it is read again when it has changed
             self._say(" ".join(str(error).split()))
@@ -110,17 +113,20 @@ class File:
             return  # it was written while it was read
         self._read = seen
         self._say("")
-        self._warn(found)
+        found, refused = fitting(said, self._rules or {})
+        self._warn(found, refused)
         if found != self._rules:
             self._rules = found
             log.info("switches read", extra={"file": str(self._path), "switches": len(found)})
             self._changed()
 
-    def _warn(self, found: Rules) -> None:
-        """Say of flags that are none of this application's which ones may be meant."""
+    def _warn(self, found: Rules, refused: list[str]) -> None:
+        """Say which entries are left out, and of flags that are none of this application's which ones may be meant."""
         known = self._flags()
         strange = sorted(found.keys() - set(known)) if known else ()
-        self._strays = [f"{flag} stops nothing here{meant(flag, known)}" for flag in strange]
+        self._strays = refused + [
+            f"{flag} stops nothing here{meant(flag, known)}" for flag in strange
+        ]
         for each in self._strays:
             log.warning("a switch of the file: %s", each, extra={"file": str(self._path)})
 
@@ -229,5 +235,13 @@ def _moment(flag: str, value: Any) -> float | None:
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if value is None or type(value) in (int, float):
-        return None if value is None else float(value)
+        return None if value is None else _seconds(value)
     raise BadFile(f"{flag}: expires is {value!r:.80}: use a moment, as 2026-11-22T18:00:00Z")
+
+
+def _seconds(value: float) -> float:
+    """Return a number as a float: TOML and JSON have integers beyond them."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qik_core.passes import Passes
 from qik_core.switches import Rule, Snapshot
 from reconciler.switches.provider import Source
 from reconciler.switches.rules import merged, plain, stops
 from reconciler.switches.settling import dropped
-from reconciler.switches.table import NOW, Shelf
+from reconciler.switches.table import NOW, Health, Shelf
+from reconciler.words import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,44 @@ class Listed:
             "rules": [plain(each) for each in self.rules],
             "passed_over": [plain(each) for each in self.passed_over],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What Redis says of switches."""
+
+    snapshot: Snapshot
+    counts: Mapping[str, int]
+    """Flag → jobs dropped or refused because of it."""
+    seen: Mapping[str, int]
+    """Worker process → the version that it goes by."""
+
+    @property
+    def newest(self) -> int:
+        """How many worker processes go by the newest switches."""
+        return sum(each >= self.snapshot.version for each in self.seen.values())
+
+
+def published(seam: Passes) -> Published:
+    """Return what Redis says of switches. Raises StoreError."""
+    counts = seam.switched_off()
+    return Published(seam.switches(), counts, seam.switches_seen())
+
+
+def listed(shelf: Shelf | None, redis: Published | None) -> list[Listed]:
+    """Return the switches as SQL has them, or, while it does not answer, Redis; None: no answer."""
+    if shelf is not None:
+        return of_sql(shelf, None if redis is None else redis.counts)
+    return [] if redis is None else of_redis(redis.snapshot, redis.counts)
+
+
+def how(health: Health, now: float) -> str:
+    """Return how a provider is, for people."""
+    age = span(max(0.0, now - health.at))
+    if not health.problem:
+        return f"answers, as of {age} ago"
+    said = "" if health.known else "never known, "
+    return f"{said}for {age}: {health.problem}"
 
 
 def of_sql(shelf: Shelf, counts: Mapping[str, int] | None) -> list[Listed]:

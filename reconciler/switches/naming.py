@@ -80,6 +80,12 @@ class Names:
         """The names of reconcilers."""
         return frozenset(name for names in self.told.values() for name in names)
 
+    def stopped_by(self, target: Target) -> list[str]:
+        """Return the job classes that a switch of it stops, as far as they are known."""
+        if target.kind is Kind.CLASS:
+            return [target.name]
+        return sorted(self.queues.get(target.name, ())) if target.kind is Kind.QUEUE else []
+
     def flags(self) -> dict[str, Target]:
         """Return flag → what it stops."""
         targets = [

@@ -11,7 +11,7 @@ LONGEST: Final = 30.0
 """Seconds between two questions to a server that does not answer, at the most, unless it is asked less often anyway."""
 _LONGEST_WAIT: Final = 60.0  # that a server may ask for
 _DOUBLINGS: Final = 10
-_MISSED: Final = 3  # questions without an answer before anybody is told
+_MISSED: Final = 3  # questions without an answer before it is a line in the log
 
 
 class Pace(NamedTuple):
@@ -41,8 +41,12 @@ class Answers:
     fault: str = ""
     """What is wrong with the last question's answer, if anything is."""
 
+    def said(self, refresh: float, now: float) -> str:
+        """Return the same for people who look: what is wrong with the last answer alone, too."""
+        return self.stale(refresh, now) or self.fault
+
     def stale(self, refresh: float, now: float) -> str:
-        """Return why what is known may be old; a question or two without an answer are no reason."""
+        """Return why what is known may be old; a question or two without an answer are no reason to warn."""
         if self.last is None:
             return self.fault
         age = now - self.last

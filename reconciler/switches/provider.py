@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from qik_core.switches import Rule
 
 Rules: TypeAlias = Mapping[str, tuple[Rule, ...]]
 """Flag → the rules by which it stops jobs. A flag that is not named runs."""
+
+
+CLOSING: Final = 1.0
+"""Seconds that a provider may take to end."""
 
 
 class Source(StrEnum):
@@ -37,5 +41,5 @@ class Provider(Protocol):
     def health(self) -> str:
         """Return why what is known may be old, for people; empty while all is well."""
 
-    def close(self) -> None:
-        """Stop looking. What is known stays."""
+    def close(self, seconds: float = CLOSING) -> None:
+        """Stop looking; wait so many seconds for what is under way. What is known stays."""

@@ -33,7 +33,7 @@ class Remembered:
                 self.known = _read(raw)
         except NotKept as error:
             self._say(str(error))
-        except (BadSnapshot, ValueError, RecursionError) as error:
+        except (BadSnapshot, TypeError, ValueError, RecursionError) as error:
             self._say(f"{self._kept and self._kept.path} is not what was kept: {error}")
 
     def keep(self, known: Mapping[str, Rules]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -166,7 +167,7 @@ def of_plain(value: Any) -> Rule:
     except (KeyError, TypeError, ValueError) as error:
         raise BadSnapshot(f"no rule of a switch: {error!r:.200}") from None
     numbers = [percent, since, *([] if expires is None else [expires])]
-    if not all(type(each) in (int, float) for each in numbers) or set(map(type, texts)) != {str}:
+    if not all(map(_is_number, numbers)) or set(map(type, texts)) != {str}:
         raise BadSnapshot(f"no rule of a switch: {value!r:.200}")
     return Rule(
         percent=float(percent),
@@ -178,6 +179,10 @@ def of_plain(value: Any) -> Rule:
         expires_at=None if expires is None else float(expires),
         cancel=value.get("cancel") is True,
     )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _condition_of(value: Any) -> Condition:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import select
 
 from qik_core.switches import Rule
 from reconciler import audit
@@ -22,6 +26,11 @@ from reconciler.switches.rules import (
     stops,
 )
 from reconciler.switches.table import NOW, Said, Writer
+from reconciler.tables import audit as acts
+
+log: Final = logging.getLogger("reconciler")
+_SKEW: Final = 5.0
+"""Seconds by which a machine's clock may be behind the home database's."""
 
 
 class By(NamedTuple):
@@ -63,15 +72,24 @@ def copy(writer: Writer, source: str, rules: Rules) -> None:
 
 
 def adopt(writer: Writer, waiting: Rules) -> dict[str, By]:
-    """Write what was said by hand while SQL did not answer; returns by whom."""
+    """Write what was said by hand while SQL did not answer; returns by whom.
+
+    A Redis that came back from an old dump holds words that SQL has had since, and others after them: these are passed over, and
+    logged unless SQL says the very same. A word waits with the time of the machine where it was said, SQL's words and the audit
+    have the home database's: within `_SKEW` seconds nobody can tell which was later. Then the word that waits is taken, but not
+    one that SQL had already, and not against a word of SQL that says the contrary: what a person took back stays taken back.
+    """
     now = writer.before.now
     known = {name: each for name, each in writer.shelf.known().items() if name not in BY_HAND}
     others = merged(known, now)
-    for flag, rules in waiting.items():
+    fresh = {flag: rules for flag, rules in waiting.items() if not _is_old(writer, flag, rules)}
+    for flag in waiting.keys() - fresh.keys():
+        _tell_passed_over(writer, flag, waiting[flag])
+    for flag, rules in fresh.items():
         if not stops(rules, now) and not stops(others.get(flag, ()), now):
             writer.drop(flag, Source.SQL)
             continue
-        mine = tuple(replace(each, source=Source.SQL.value) for each in rules)
+        mine = _as_sql(rules)
         first = mine[0]
         writer.put(
             Said(
@@ -83,7 +101,53 @@ def adopt(writer: Writer, waiting: Rules) -> dict[str, By]:
                 at=now,
             )
         )
-    return {flag: By(rules[0].who, rules[0].reason) for flag, rules in waiting.items()}
+    return {flag: By(rules[0].who, rules[0].reason) for flag, rules in fresh.items()}
+
+
+def _is_old(writer: Writer, flag: str, rules: tuple[Rule, ...]) -> bool:
+    """Return whether something was said of a flag by hand, in SQL, after this."""
+    said = writer.shelf.said.get((flag, Source.SQL))
+    if said is not None and said.at > _since(rules, stopping=_stop(said.rules)):
+        return True
+    return _was_audited(writer, flag, rules)
+
+
+def _since(rules: tuple[Rule, ...], *, stopping: bool) -> float:
+    """Return after which moment a word of SQL, which stops work or does not, is later than these rules."""
+    since = max(each.since for each in rules)
+    return since + _SKEW if stopping == _stop(rules) else since
+
+
+def _stop(rules: tuple[Rule, ...]) -> bool:
+    return any(each.percent > 0 for each in rules)
+
+
+def _was_audited(writer: Writer, flag: str, rules: tuple[Rule, ...]) -> bool:
+    """Return whether the audit has a change by hand after these, or these: of what was enabled nothing else is left."""
+    since, words = max(each.since for each in rules), [plain(each) for each in _as_sql(rules)]
+    by_hand = Action.DISABLED.value, Action.ENABLED.value
+    ours = acts.c.subject == flag, acts.c.action.in_(by_hand), acts.c.at > since - _SKEW
+    columns = acts.c.action, acts.c.at, acts.c.details
+    for action, at, text in writer.connection.execute(select(*columns).where(*ours)):
+        details = json.loads(text)
+        later = at > _since(rules, stopping=action == Action.DISABLED)
+        for each in (*details["rules"], *details["before"]):
+            if each["source"] == Source.SQL and (later or each in words):
+                return True
+    return False
+
+
+def _as_sql(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    return tuple(replace(each, source=Source.SQL.value) for each in rules)
+
+
+def _tell_passed_over(writer: Writer, flag: str, rules: tuple[Rule, ...]) -> None:
+    said = writer.shelf.said.get((flag, Source.SQL))
+    if said is None or said.rules != _as_sql(rules):
+        log.warning(
+            "a word of Redis is passed over: SQL was told another since",
+            extra={"switch": flag, "who": rules[0].who, "reason": rules[0].reason},
+        )
 
 
 def forget(writer: Writer, source: str) -> None:

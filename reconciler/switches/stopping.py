@@ -91,10 +91,11 @@ class Off:
         """Return where the rows are that are not told now, and where the others."""
         whole = self._stops.whole(self._definition)
         said = [whole] * len(found) if whole else self._stops.rows(self._definition, found)
+        if not any(said):
+            return [], list(range(len(found)))
         kept = [at for at, each in enumerate(said) if each is not None]
-        if kept:
-            self._stop = said[kept[-1]]
-            self._rows += len(kept)
+        self._stop = said[kept[-1]]
+        self._rows += len(kept)
         return kept, [at for at, each in enumerate(said) if each is None]
 
     @property

@@ -24,8 +24,9 @@ from qik_core.passes import Passes
 from qik_core.switches import Rule, Snapshot
 from reconciler.periodic import Periodic
 from reconciler.registry import everything
-from reconciler.switches.provider import Provider, Rules, Source
-from reconciler.switches.publishing import following, of_source, sound
+from reconciler.switches.fitting import legible
+from reconciler.switches.provider import CLOSING, Provider, Rules, Source
+from reconciler.switches.publishing import TOO_MANY, NotPublished, following, of_source, sound
 from reconciler.switches.remembered import Remembered
 from reconciler.switches.rules import all_same, changes, dated, in_force, merged
 from reconciler.switches.settling import adopt, copy, forget, settle
@@ -76,6 +77,7 @@ class Switchboard:
         self._last: Snapshot | None = None
         self._waiting: Rules = {}
         self._adopted: Rules = {}
+        self._left_out: tuple[str, ...] = ()
         self._sql = Periodic("switches in SQL", EVERY, self.keep)
         self._redis = Periodic("switches in Redis", EVERY, self.publish)
         self._threads = (self._sql, self._redis)
@@ -95,7 +97,7 @@ class Switchboard:
         for thread in self._threads:
             thread.stop(until - monotonic())
         for each in self._providers:
-            each.close()
+            each.close(min(CLOSING, until - monotonic()))
 
     def release(self) -> None:
         """Let another process publish. Raises SqlUnavailable, NotMigrated."""
@@ -124,10 +126,14 @@ class Switchboard:
     def _keep(self) -> None:
         began = monotonic()
         shelf = self._table.read()
+        self._take(shelf, began)  # before anything is written, since that may fail
         if self._lead(shelf, began) and self._wants(shelf):
             counts = self._counts()
-            shelf = self._table.change(lambda writer: self._settle(writer, counts))
+            self._take(self._table.change(lambda writer: self._settle(writer, counts)), began)
             self._noted = monotonic()
+
+    def _take(self, shelf: Shelf, began: float) -> None:
+        """Go by what SQL said to a question that was asked at this moment."""
         before, self._shelf, self._looked, self._read = self._shelf, shelf, began, monotonic()
         if began > self._heard and shelf.publisher not in ("", self._holder):
             self._news = False  # another process leads, and hears the same
@@ -161,11 +167,17 @@ class Switchboard:
         rules, noted = provider.rules(), shelf.health.get(provider.name)
         if rules is not None and not all_same(rules, shelf.of(provider.name)):
             return True
-        problem = provider.health()
+        problem = self._problem(provider)
         if noted is None or bool(noted.problem) != bool(problem):
             return True
         old = monotonic() - self._noted > _NOTE
         return old and (not problem or noted.problem != problem)
+
+    def _problem(self, provider: Provider) -> str:
+        """Return why what a provider says may be old, and what of it is not followed."""
+        rules = provider.rules() or {}
+        left_out = [f"{flag} {TOO_MANY}" for flag in self._left_out if flag in rules]
+        return legible("; ".join(filter(None, [provider.health(), *left_out])))
 
     def _strangers(self, shelf: Shelf) -> set[str]:
         """Return the providers that the table knows, and this process does not ask."""
@@ -180,7 +192,10 @@ class Switchboard:
             rules = each.rules()
             if rules is not None:
                 copy(writer, each.name, rules)
-            writer.note(each.name, _health(each, rules, writer.before))
+            known = rules is not None
+            writer.note(
+                each.name, _health(each.name, self._problem(each), writer.before, known=known)
+            )
         for change in settle(writer, counts, by):
             log.warning(
                 "switch %s",
@@ -223,7 +238,9 @@ class Switchboard:
         new = self._following(published) if news or self.leads else None
         try:
             if new is not None or published.version:
-                self._seam.publish(new or published)
+                stands = self._seam.publish(new or published)
+                if new is not None and stands != new.version:
+                    raise NotPublished(stands)
         except QikError:
             self._news = self._news or news
             raise
@@ -232,13 +249,17 @@ class Switchboard:
 
     def _following(self, published: Snapshot) -> Snapshot | None:
         known = self._known(published)
-        return following(
+        new, left_out = following(
             published,
             known,
             time(),
             complete=all(each.name in known for each in self._providers),
             reconciled={each.facts.name for each in everything()},
         )
+        for flag in set(left_out) - set(self._left_out):
+            log.warning("a switch does not fit", extra={"switch": flag, "reason": TOO_MANY})
+        self._left_out = left_out
+        return new
 
     def _is_behind(self, published: Snapshot) -> bool:
         """Return whether somebody has published what this process may not have read in SQL yet.
@@ -273,8 +294,8 @@ def _without(rules: Rules, adopted: Rules) -> dict[str, tuple[Rule, ...]]:
     return {flag: each for flag, each in rules.items() if adopted.get(flag) != each}
 
 
-def _health(provider: Provider, rules: Rules | None, shelf: Shelf) -> Health:
-    problem, noted = provider.health(), shelf.health.get(provider.name)
-    known = rules is not None or (noted is not None and noted.known)
+def _health(name: str, problem: str, shelf: Shelf, *, known: bool) -> Health:
+    noted = shelf.health.get(name)
+    known = known or (noted is not None and noted.known)
     since = noted.at if problem and noted is not None and noted.problem else shelf.now
     return Health(problem, since, known)

@@ -7,7 +7,7 @@ what those before them wrote, and each change comes into the audit once. The mar
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -214,31 +214,42 @@ def _health(row: Row[Any]) -> Health:
 
 def _said(row: Row[Any]) -> Said:
     value = _value(row.value)
+    counted = value.get("counted")
     return Said(
         flag=row.name,
         source=row.source,
-        rules=_rules(row.source, value.get("rules", [])),
+        rules=_rules(row, value.get("rules")),
         who=row.who,
         reason=row.reason,
         at=row.set_at,
-        counted=value.get("counted"),
+        counted=counted if type(counted) is int else None,
     )
 
 
 def _value(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _rules(source: str, values: Sequence[Any]) -> tuple[Rule, ...]:
-    """Return the rules of a row; one that a newer release wrote otherwise stops everything: it is a switch that is on."""
-    found = []
-    for each in values:
-        try:
-            found.append(of_plain(each))
-        except BadSnapshot:
-            found.append(Rule(reason="a rule that this release cannot read", source=source))
-    return tuple(found)
+def _rules(row: Row[Any], values: Any) -> tuple[Rule, ...]:
+    """Return the rules of a row; where they cannot be read (a newer release may write others), what its columns say."""
+    try:
+        found = tuple(map(of_plain, values))
+    except (TypeError, BadSnapshot):
+        found = ()
+    return found or (_unread(row),)
+
+
+def _unread(row: Row[Any]) -> Rule:
+    does = "stops everything" if row.disabled else "goes before all others and stops nothing"
+    return Rule(
+        percent=100.0 if row.disabled else 0.0,
+        source=row.source,
+        who=row.who,
+        reason=f"{row.reason} (its rules in SQL cannot be read: it {does}, disable or enable it anew)".strip(),
+        since=row.set_at,
+        expires_at=row.expires_at,
+    )

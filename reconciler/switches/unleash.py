@@ -33,20 +33,20 @@ from qik_core.switches import Rule
 from reconciler import registry
 from reconciler.switches import features
 from reconciler.switches.features import BadDocument, Document, Ground, Names
+from reconciler.switches.fitting import fitting
 from reconciler.switches.kept import Kept, NotKept
 from reconciler.switches.naming import of_application
 from reconciler.switches.pacing import LONGEST, Answers, Pace, pause
-from reconciler.switches.provider import Rules, Source
+from reconciler.switches.provider import CLOSING, Rules, Source
 
 log: Final = logging.getLogger("reconciler")
 
-REFRESH: Final = 5.0
+REFRESH: Final = 1.0
 """Seconds between two questions."""
 PATIENCE: Final = 15.0
 """Seconds after which a poll that has not ended is left behind."""
 LEFT: Final = 3
 """Polls that hang, at the most; no further client is made before one of them ends."""
-_CLOSING: Final = 1.0
 _FORMAT: Final = 1
 
 
@@ -136,15 +136,15 @@ class Unleash:
 
     def health(self) -> str:
         """Return why the rules may be old, and which flags are not followed to the letter."""
-        said = self._stale()
+        said = self._described(self._answers.said(self._refresh, time.monotonic()))
         return "; ".join(each for each in (said, self._complaint, *self._notes) if each)
 
-    def close(self) -> None:
+    def close(self, seconds: float = CLOSING) -> None:
         """Stop polling."""
         _started.discard(self)
         self._closing.set()
         if self._thread is not None and self._thread is not current_thread():
-            self._thread.join(_CLOSING)
+            self._thread.join(max(0.0, seconds))
 
     # --- the thread that polls ---
 
@@ -223,6 +223,7 @@ class Unleash:
 
     def _take(self, turn: int, text: str) -> str:
         """Take a document from a client; returns what its engine shall have. Raises BadDocument."""
+        text = features.whole(text)
         document = features.parse(text)
         with self._lock:
             if turn != self._turn:
@@ -250,12 +251,14 @@ class Unleash:
             if flag in document.features:  # asked in any case, so that Unleash shows it as in use
                 said = features.answers(flag, contexts, link.ask)
                 rules[flag] = rules.get(flag, ()) + (said if flag in reading.asked else ())
-        strays = tuple(features.strays([*reading.rules, *reading.asked], names))
+        strays = [*features.strays([*reading.rules, *reading.asked], names)]
         with self._lock:
             if turn != self._turn:
                 return
-            before, self._notes = self._rules, (*reading.notes, *strays)
-            made = _dated(rules, before or {}, self._means.now())
+            before = self._rules
+            made, refused = fitting(_dated(rules, before or {}, self._means.now()), before or {})
+            strays += refused
+            self._notes = (*reading.notes, *strays)
             if made != before:
                 self._rules = made
         if made != before:
@@ -281,15 +284,14 @@ class Unleash:
         self._warn()
 
     def _warn(self) -> None:
-        said = self._stale()
+        said = self._described(self._answers.stale(self._refresh, time.monotonic()))
         if said and not self._warned:
             log.warning("unleash does not answer", extra={"error": said})
         elif self._warned and not said:
             log.info("unleash answers again")
         self._warned = bool(said)
 
-    def _stale(self) -> str:
-        said = self._answers.stale(self._refresh, time.monotonic())
+    def _described(self, said: str) -> str:
         if not said:
             return ""
         consequence = (
@@ -312,7 +314,7 @@ class Unleash:
             self._complain(f"what was known of Unleash's switches is not used: {error}")
             return
         if saved.format == _FORMAT:
-            self._document, self._rules = (saved.document, document), saved.rules
+            self._document, self._rules = (saved.document, document), fitting(saved.rules, {})[0]
             self._saved = saved.document, saved.rules
 
     def _keep(self, text: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,28 @@ def test_every_fault_heals_on_every_database(
     assert json.loads(drill.json) == drill.report
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_what_make_drill_does_takes_less_than_five_minutes(drill: Drill) -> None:
+    """On a private PostgreSQL and a private Redis, with every fault and the usual load."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.drill", "--report", str(drill.folder / "r")],
+        cwd=ROOT,
+        env=drill.environment,
+        capture_output=True,
+        text=True,
+        timeout=390,
+        check=False,
+    )
+    took = time.monotonic() - began
+
+    drill.said = done.stdout + done.stderr
+    assert done.returncode == 0, drill.said
+    check(drill.report, list(Kind))
+    assert took < 300
+
+
 APP = """
 import os
 from sqlalchemy import create_engine, insert, select, update
@@ -129,6 +152,12 @@ class Charge(Job, queue="billing", unique_for=3600):
 class Open(Reconciler, every=1):
     pending = derive(Charge, select(Invoice.id).where(Invoice.status == "open"))
 
+class Remind(Job, queue="billing", unique_for=3600):
+    def perform(self, invoice_id: int) -> None: ...
+
+class Shadowed(Reconciler, every=1, shadow=True):
+    pending = derive(Remind, select(Invoice.id).where(Invoice.id <= 3))
+
 def drill_rows(count: int) -> None:
     new = insert(Invoice).returning(Invoice.id)
     with engine.begin() as connection:
@@ -147,9 +176,29 @@ def test_an_application_of_ones_own_is_drilled_on_the_database_that_is_named(
     assert drill.run(*words, "--faults", "queued,lists", rows=100) == 0, drill.said
 
     assert "0 lost, 0 overlaps; nothing is off" in drill.said
+    assert drill.report["left"]["held"] == {"shadow": ["Remind 1", "Remind 2", "Remind 3"]}
+    assert "held back on purpose, not lost: 3 rows (3 shadow)" in drill.said
     assert drill.report["settings"]["application"] == "shop"
     assert "doubled" not in drill.said
     assert all(fault["hit"] for fault in drill.report["faults"])
+
+
+NO_PUSHER = """
+import os, sys
+if "reconciler.drill.pusher" in sys.orig_argv:
+    os.write(2, b"no rows today\\n")
+    os._exit(0)
+"""
+
+
+def test_a_drill_whose_pusher_died_says_that_it_proves_nothing(drill: Drill) -> None:
+    drill.plant(NO_PUSHER)
+
+    assert drill.run("--faults", "queued") == 1, drill.said
+
+    assert "pusher ended by itself, so this drill proves nothing" in drill.said
+    assert "no rows today" in drill.said
+    assert "nothing is off" not in drill.said
 
 
 NO_GUARD = """
@@ -184,6 +233,8 @@ def test_a_guard_that_does_not_hold_is_noticed(drill: Drill) -> None:
 def test_locks_that_are_not_asserted_after_a_loss_are_noticed(drill: Drill) -> None:
     drill.plant(NO_LOCKS)
 
-    assert drill.run("--faults", "running") == 1, drill.said
+    # On a busy machine what runs may end before it is started once more.
+    noticed = any(drill.run("--faults", "running") == 1 for _ in range(3))
 
+    assert noticed, drill.said
     assert drill.report["overlaps"] > 0, drill.said

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 FACTS = [
@@ -24,7 +28,7 @@ FACTS = [
     r"switch +disable_charge_invoice +disabled: the bank does not answer",
     r"flush +class:ChargeInvoice +flushed: the bank does not answer",
     r"rebuild +OpenInvoices +completed",
-    r"200 of 200 invoices are charged, 0 not exactly once",
+    r"200 of 200 invoices are charged, 0 not exactly once; 5 of 5 newsletters wait still",
 ]
 """What is said, in this order."""
 
@@ -49,3 +53,43 @@ def test_the_incident_ends_with_every_invoice_charged_once() -> None:
             f"{fact!r} is not said after line {done.stdout.count(chr(10), 0, at)} of\n{done.stdout}"
         )
         at = found.end()
+
+
+STUBBORN = """
+import pathlib, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path("ready").touch()
+while True:
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Any:
+    """Where the play has a process that does not end."""
+    play: dict[str, Any] = runpy.run_path(str(ROOT / "examples" / "incident" / "play.py"))
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    return play["Stage"](tmp_path, "redis://nowhere", 0.5)
+
+
+@pytest.mark.timeout(30)
+def test_a_process_of_the_play_that_does_not_end_is_named_and_killed(
+    stage: Any, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(SystemExit, match="waited in vain until `stubborn work` ended"),
+        stage.running("stubborn", "work"),
+    ):
+        eventually((tmp_path / "ready").exists)
+
+
+@pytest.mark.timeout(30)
+def test_what_went_wrong_first_is_told_though_a_process_does_not_end(
+    stage: Any, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        eventually((tmp_path / "ready").exists)
+        raise SystemExit("that ended with exit code 7")
+
+    with pytest.raises(SystemExit, match="exit code 7"), stage.running("stubborn", "work"):
+        fail()

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from examples.indexer import evidence, sabotage
+from examples.indexer.commands import main
 from examples.indexer.documents import describe
 from examples.indexer.evidence import (
     End,
@@ -235,3 +237,15 @@ def test_reading_the_rows_takes_about_as_long_as_it_should() -> None:
 def test_more_rows_than_files_are_refused_with_the_number_that_there_is() -> None:
     with pytest.raises(TooFewFiles, match="use --rows"):
         choose(10_000_000, 20.0, 10)
+
+
+def test_where_no_redis_can_be_started_the_demo_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    done = CliRunner().invoke(main, ["demo", "--rows", "200", "--evidence", str(tmp_path / "it")])
+
+    assert done.exit_code == 2
+    assert "no Redis-compatible server is installed" in done.output

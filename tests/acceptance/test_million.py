@@ -64,6 +64,7 @@ OLDEST = text(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_million_rows_are_told_with_flat_memory_and_short_transactions(
     tmp_path: Path, postgres_url: str, redis_url: str, raw: redis.Redis
 ) -> None:
@@ -93,7 +94,7 @@ def test_a_million_rows_are_told_with_flat_memory_and_short_transactions(
     assert told["codes"] == {"told": ROWS}
     assert raw.llen("queue:bench") == ROWS
     assert told["peak"] - small["peak"] <= 20
-    assert oldest < 11  # the statement timeout and a second
+    assert 0 < oldest < 11  # the statement timeout and a second
 
 
 # A pass over a million new rows, in a process that reads the switches as every other does.
@@ -119,6 +120,7 @@ print(json.dumps(report.as_json()))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_switch_that_comes_on_in_the_middle_of_a_million_rows_lets_one_chunk_pass_at_most(
     postgres_url: str, redis_url: str, raw: redis.Redis
 ) -> None:

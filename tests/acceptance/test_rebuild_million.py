@@ -1,4 +1,7 @@
-"""A rebuild of a million pending rows of PostgreSQL: bounded memory, a steady rate, a queue that never grows beyond its cap."""
+"""A rebuild of a million pending rows of PostgreSQL: bounded memory, a good rate, progress that foretells the end.
+
+That a queue never grows beyond its cap is with the other tests of rebuilds.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ ROWS = 1_000_000
 ROOT = Path(__file__).parents[2]
 # One process, as the command has it, but for its end.
 RUN = """
-import json, re, sys, time
+import json, re, sys
 from pathlib import Path
 from benchmarks import rows
 from qik_core.passes import Passes
@@ -31,7 +34,7 @@ tools = Tools.of(Passes(), engines, "test")
 done = rebuild([rows.PendingRows.definition], tools, Order(rate=None), tell=seen.append)
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 half = next(each for each in seen if each.total and each.scanned * 2 >= each.total)
-said = {"peak": peak, "eta": half.eta, "left": done.seconds - half.seconds, "cpu": time.process_time()}
+said = {"peak": peak, "eta": half.eta, "left": done.seconds - half.seconds}
 print(json.dumps({**done.as_json(), **said}))
 """
 FILL = "INSERT INTO bench_row (id, status) SELECT n, 'pending' FROM generate_series(1, :last) n"
@@ -42,7 +45,7 @@ FILL = "INSERT INTO bench_row (id, status) SELECT n, 'pending' FROM generate_ser
 def test_a_million_rows_are_rebuilt_fast_enough_in_little_memory_each_told_once(
     postgres_url: str, redis_url: str, raw: redis.Redis
 ) -> None:
-    """X10: less than 200 MB, at least 5,000 rows a second; of its own time, since others may share the machine."""
+    """X10: less than 200 MB, at least 5,000 rows a second."""
     from benchmarks import rows
     from reconciler import migrate
     from reconciler.engines import Engines
@@ -72,8 +75,6 @@ def test_a_million_rows_are_rebuilt_fast_enough_in_little_memory_each_told_once(
     assert said["codes"] == {"enqueued": ROWS}
     assert raw.llen("queue:bench") == ROWS
     assert said["peak"] < 200
-    assert max(said["rows_per_second"], ROWS / said["cpu"]) >= 5_000
-    assert said["eta"] == pytest.approx(said["left"], rel=2.0)
-    print(
-        {name: said[name] for name in ("peak", "rows_per_second", "seconds", "cpu", "eta", "left")}
-    )
+    assert said["rows_per_second"] >= 5_000
+    assert said["left"] / 3 <= said["eta"] <= said["left"] * 3
+    print({name: said[name] for name in ("peak", "rows_per_second", "seconds", "eta", "left")})

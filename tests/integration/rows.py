@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,6 +43,7 @@ class Row(Job, unique_for=600, retry=3):
 
 # What may stay when nothing is left to do: totals, the epoch with its locks, names, and what a TTL ends.
 _STAYS = (b"stat:", b"qik:n:", b"qik:counts", b"qik:epoch", b"queues", b"qik:sent:", b"qik:roll")
+_METRICS = re.compile(rb"j\|.*|h\|.*|\w+-\d\d-\d\d:\d+")
 _LIVES = (b"processes", b"qik:alive", b"qik:working:", b"qik:idle:", b"qik:wake:")
 
 
@@ -93,5 +95,7 @@ def left(raw: redis.Redis, generation: bytes) -> list[bytes]:
     return [
         name
         for name in raw.scan_iter()
-        if not name.startswith((*_STAYS, *_LIVES, *identities)) and name != generation
+        if not name.startswith((*_STAYS, *_LIVES, *identities))
+        and name != generation
+        and _METRICS.fullmatch(name) is None
     ]

@@ -56,7 +56,9 @@ def test_a_flush_of_everything_doubles_none_of_fifty_jobs_of_ten_seconds(
     shop.work("-c", "50")
     eventually(lambda: len(shop.notes("start")) == 50, 60)
 
+    before = raw.get("qik:epoch").split()[1]
     said = json.loads(reconciler(shop, "flush", "--all", "--reason", "a test", "--yes", "--json"))
+    assert raw.get("qik:epoch").split()[1] != before, "the locks from before count no more"
     eventually(lambda: locked(raw) == 50, 10, "all locks are asserted again")
 
     assert said["flushed"]["removed"] == 0

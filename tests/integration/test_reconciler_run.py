@@ -19,6 +19,7 @@ from qik_core.embedded import Embedded
 from reconciler.engines import Engines
 from reconciler.tables import lease, passes
 from tests.databases import on
+from tests.probing import check_with_promtool, free_port, get, samples
 from tests.reconciler import tables
 from tests.reconciler.shop import Item
 from tests.waiting import alive, eventually
@@ -41,7 +42,7 @@ class Items(Reconciler, every=3600, batch_size=100):
 class Often(Reconciler, every=0.5, queue="often"):
     pending = derive(Work, select(Item.id).where(Item.state == "often"))
 """
-Spawn = Callable[[], subprocess.Popen[bytes]]
+Spawn = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
@@ -71,10 +72,10 @@ def spawn(tmp_path: Path, home: Engine, database_url: str, redis_url: str) -> It
         "REDIS_URL": redis_url,
     }
 
-    def begin() -> subprocess.Popen[bytes]:
+    def begin(**more: str) -> subprocess.Popen[bytes]:
         log = (tmp_path / f"run{len(started)}.log").open("wb")
         command = [sys.executable, "-m", "reconciler.cli", "run", "shop_app", "--lease", str(LEASE)]
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=log)
+        process = subprocess.Popen(command, cwd=tmp_path, env={**environment, **more}, stderr=log)
         log.close()
         started.append(process)
         return process
@@ -259,3 +260,29 @@ def test_the_database_may_be_locked_for_a_while(spawn: Spawn, home: Engine, raw:
 
     eventually(lambda: raw.llen("queue:work") == ROWS, 20.0)
     assert process.poll() is None
+
+
+@on("postgres")
+def test_its_port_tells_of_passes_of_rows_and_of_both_servers(
+    spawn: Spawn, raw: Any, promtool: str
+) -> None:
+    port = free_port()
+    process = spawn(QIK_METRICS_PORT=str(port))
+    eventually(lambda: get(port, "/readyz").status == 200, 15.0)
+    eventually(lambda: raw.llen("queue:work") == ROWS, 15.0)
+
+    def seen() -> dict[str, float]:
+        return samples(get(port, "/metrics").body)
+
+    eventually(lambda: seen().get('qik_pending_rows{controller="Items"}') == ROWS)
+    done = 'controller_runtime_reconcile_total{controller="Items",result="completed"}'
+    assert seen()[done] == 1
+    assert seen()['qik_lease_here{controller="Items"}'] == 1
+    check_with_promtool(promtool, get(port, "/metrics").body)
+    scale = json.loads(get(port, "/scale").body)
+    assert scale["queues"]["work"]["backlog"] == ROWS
+
+    raw.flushall()
+    eventually(lambda: seen()[done] == 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0

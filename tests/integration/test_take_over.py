@@ -154,6 +154,7 @@ def test_of_many_processes_one_at_a_time_runs_a_reconciler(
     fill(processes.home, range(1, 101))
     processes.start(count)
     first = eventually(processes.holder)
+    eventually(lambda: _ended(processes.home), 30)
     processes.of(first).send_signal(signal.SIGKILL)
     taken_over(processes, first)
     eventually(lambda: len({row.holder for row in _ended(processes.home)}) > 1)

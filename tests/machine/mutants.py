@@ -90,7 +90,7 @@ MORE: Final = (
     ),
     Mutant(
         "promotes without counting",
-        {"promote": [('if ours > 0 then redis.call("DECRBY", K.n .. KEYS[1], ours) end', "")]},
+        {"promote": [('if ours > 0 then redis.call("DECRBY", "qik:n:" .. KEYS[1], ours) end', "")]},
         broken="are counted",
     ),
     Mutant(

@@ -176,7 +176,7 @@ class Oracle:
             self._wrong(step, f"{lock} was released, and not by its owner")
 
     def _replaced(self, step: Step, digest: str, lock: Lock) -> None:
-        if lock.expiry > step.time or step.args[1] == "p":
+        if lock.expiry > step.time or str(step.args[1]).startswith("p"):
             self._wrong(step, f"{lock} was valid, and a push took it")
         self.key(digest).windows += 1
 
@@ -256,7 +256,7 @@ class Oracle:
 
     def _told(self, step: Step) -> None:
         """Every code of a push says that a job for the key exists: its row waits for a run, an edge for one yet to start."""
-        digests, edge = _text(step.args[5]), step.args[1] == "e"
+        digests, edge = _text(step.args[5]), str(step.args[1]).startswith("e")
         for at in range(0, len(digests), 22):
             key = self.key(digests[at : at + 22])
             key.pending, key.need = True, key.need or edge

@@ -50,7 +50,7 @@ class Recorder(Witness):
         if step.names[0] in step.before.names:  # sent again: nothing changed
             return
         codes, digests, jids = step.reply[0], _text(step.args[5]), _text(step.args[6])
-        edge, timed = step.args[1] == "e", bool(step.args[8])
+        edge, timed = str(step.args[1]).startswith("e"), bool(step.args[8])
         for at, code in enumerate(codes):
             yield {
                 "origin": "edge" if edge else "pass",

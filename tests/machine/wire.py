@@ -218,6 +218,12 @@ class Wire(Link):
         Errand.stop()
         return reply
 
+    def start(self, name: str, names: Sequence[bytes] = (), args: Sequence[Arg] = ()) -> None:
+        self._begun = name, names, args
+
+    def finish(self, timeout: float | None = None) -> Any:
+        return self.run(*self._begun)
+
 
 class Wires(Links):
     """The connections of a program, all through us."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from qik_core.alone import Alone, Stage, Wish
@@ -119,11 +121,14 @@ def test_a_suspect_runs_while_nothing_else_does_and_then_everything_goes_on(
     rig: Rig, jobs: Watched, start: Start
 ) -> None:
     jobs.slow(1, 2, 7)
-    start(beats=True).courier.alone._patience = 60.0
+    courier = start(beats=True).courier
+    courier.alone._patience = 60.0
     rig.edge(1, 2)
     eventually(lambda: jobs.runs[1] and jobs.runs[2])
     suspect(rig, 7)
-    eventually(lambda: rig.raw.exists(ALONE))
+    eventually(lambda: courier.alone.active)
+    known = time.monotonic()  # what the courier has asked for before may still be fetched
+    eventually(lambda: courier.turned_at > known)
     rig.edge(3)
     never(lambda: jobs.runs[7] or jobs.runs[3], 0.3)
     jobs.gates[1].set()

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from qik_core.arguments import Arguments, RowError
+from qik_core.arguments import Arguments, RowError, encode_rows
 from qik_core.errors import ArgumentError, DefinitionError
 from tests.qik_core.jobs_of_tests import Colour, Level, Point, Text, Whole
 
@@ -304,7 +304,7 @@ def test_many_rows_are_written_as_one_by_one() -> None:
     arguments = Arguments.of(positional, "Charge")
     rows = [(number, number % 2 == 0) for number in range(100)]
 
-    assert arguments.encode(arguments.dump_rows(rows)) == [
+    assert encode_rows(arguments.dump_rows(rows)) == [
         b"[%d,%s]" % (number, b"true" if number % 2 == 0 else b"false") for number in range(100)
     ]
 
@@ -312,7 +312,7 @@ def test_many_rows_are_written_as_one_by_one() -> None:
 def test_a_text_with_line_breaks_stays_one_row() -> None:
     arguments = of(str)
 
-    assert arguments.encode(arguments.dump_rows([("a\nb",), ("\u2028",)])) == [
+    assert encode_rows(arguments.dump_rows([("a\nb",), ("\u2028",)])) == [
         b'["a\\nb"]',
         '["\u2028"]'.encode(),
     ]

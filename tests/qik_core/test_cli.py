@@ -18,7 +18,22 @@ from qik_core import cli, parent, settings
 from tests import forks
 
 APP = """
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
 from qik_core import Job
+
+class Speed(StrEnum):
+    SLOW = "slow"
+
+class Typed(Job):
+    def perform(self, name: str, row: UUID, day: date, speed: Speed, price: Decimal = Decimal(0), any: Any = 0) -> None: ...
+
+class Loose(Job):
+    def perform(self, maybe: str | None, sizes: list[int], ratio: float = 0.5, sure: bool = True) -> None: ...
 
 class Charge(Job, queue="billing"):
     def perform(self, invoice: int, note: str = "") -> None: ...
@@ -157,6 +172,29 @@ def test_enqueue_pushes_one_job_with_its_json_arguments(
     assert (word, job["jid"], job["args"]) == ("enqueued", jid, [7, "late"])
 
 
+UUID = "7d444840-9dc0-11d1-b245-5ffdce74fad2"
+
+
+@pytest.mark.parametrize(
+    ("typed", "args"),
+    [
+        (["Typed", "7", UUID, "2026-11-22", "slow"], ["7", UUID, "2026-11-22", "slow", "0", 0]),
+        (
+            ["Typed", '"a b"', UUID, "2026-11-22", "slow", "12.50", '{"a": [1]}'],
+            ["a b", UUID, "2026-11-22", "slow", "12.5", {"a": [1]}],
+        ),
+        (["Loose", "null", "[1, 2]"], [None, [1, 2], 0.5, True]),
+        (["Loose", "none at all", "[]", "3", "false"], ["none at all", [], 3.0, False]),
+    ],
+)
+def test_enqueue_reads_arguments_as_perform_is_annotated(
+    qik: Qik, redis_url: str, raw: redis.Redis, typed: list[str], args: list[Any]
+) -> None:
+    told = qik("enqueue", f"shop.jobs:{typed[0]}", *typed[1:], REDIS_URL=redis_url)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(raw.lrange("queue:default", 0, -1)[0])["args"] == args
+
+
 def test_enqueue_says_what_became_of_a_duplicate(qik: Qik, redis_url: str) -> None:
     first = json.loads(qik("enqueue", "shop.jobs:Once", "1", "--json", REDIS_URL=redis_url).stdout)
     second = json.loads(qik("enqueue", "shop.jobs:Once", "1", "--json", REDIS_URL=redis_url).stdout)
@@ -187,6 +225,8 @@ def test_enqueue_can_wait_and_use_another_queue(qik: Qik, redis_url: str, raw: r
         (["Charge", '"7"'], "args[0]"),
         (["Charge", "late"], "argument 1"),
         (["Charge", "NaN"], "argument 1"),
+        (["Charge", "7", "late", "more"], "3 arguments were given"),
+        (["Typed", "x", "1", "2026-11-22", "slow"], "args[1]"),
         (["Charge"], "invoice"),
         (["Charge", "1", "-q", "a b"], "queue"),
         (["Charge", "1", "--in", "nan"], "wait"),

@@ -1,4 +1,4 @@
-"""`qik cancel`, `pause`, `resume`, `quiet` and `stop`, on a real server and with processes that are only listed."""
+"""`qik cancel`, `deploy-mark`, `pause`, `resume`, `quiet` and `stop`, on a real server; processes are only listed."""
 
 from __future__ import annotations
 
@@ -63,6 +63,21 @@ def test_cancel_of_a_job_that_is_not_there_is_exit_1(qik: Qik) -> None:
 
 def test_cancel_of_what_is_no_jid_is_usage(qik: Qik) -> None:
     assert qik("cancel", "not a jid").exit_code == 2
+
+
+def test_a_deploy_is_marked_once_and_a_label_that_cannot_be_is_refused(
+    qik: Qik, raw: redis.Redis
+) -> None:
+    told = [
+        qik("deploy-mark", "v42"),
+        qik("deploy-mark", "v42", "--json"),
+        qik("deploy-mark", "a\nb"),
+    ]
+
+    assert told[0].output == "marked: v42\n"
+    assert json.loads(told[1].output) == {"label": "v42", "marked": False}
+    assert (told[2].exit_code, "printable" in told[2].output) == (2, True)
+    assert [raw.hvals(key) for key in raw.scan_iter("*-marks")] == [[b"v42"]]
 
 
 def test_pause_and_resume_act_on_a_queue_and_say_whether_they_changed_it(

@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from qik_core import client, registry, settings
-from qik_core.client import Answers, Client
+from qik_core.answers import Answers
+from qik_core.client import Client
 from qik_core.errors import ArgumentError, NotEnqueued
 from qik_core.jobs import Job
 from qik_core.plan import Plan
@@ -54,7 +55,7 @@ def test_a_push_answers_with_a_value_for_each_case(pusher: Client) -> None:
 
 
 def test_a_duplicate_of_a_running_job_is_dirtied() -> None:
-    assert Answers(codes=[Code.DIRTIED], jids=["new"], standing="running").only() == Dirtied(
+    assert Answers(codes=[Code.DIRTIED], jids=[b"new"], standing="running").only() == Dirtied(
         "running"
     )
 

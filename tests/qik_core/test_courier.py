@@ -44,6 +44,21 @@ def test_an_idle_worker_is_woken_by_a_push_and_does_not_poll(
     assert max(waits) < 0.5
 
 
+def test_a_push_wakes_a_worker_that_has_threads_free_beside_those_that_run(
+    rig: Rig, jobs: Jobs, start: Start
+) -> None:
+    jobs.slow(*range(8))
+    start(size=10)
+    waits = []
+    for number in range(8):
+        at = time.monotonic()
+        rig.edge(number)
+        eventually(partial(jobs.runs.get, number), every=0.001)
+        waits.append(time.monotonic() - at)
+    assert statistics.median(waits[1:]) < 0.05
+    jobs.open()
+
+
 def test_a_push_of_ruby_wakes_nobody_and_is_found_within_two_seconds(
     rig: Rig, jobs: Jobs, start: Start
 ) -> None:

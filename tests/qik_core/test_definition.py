@@ -30,6 +30,39 @@ from tests.qik_core.jobs_of_tests import (
 UNIQUE = UniqueInt.definition
 
 
+@pytest.mark.parametrize("given", [{}, {"expires_in": 60, "retry": 3}, {"unique_for": 60}])
+@pytest.mark.parametrize(
+    ("job_class", "row"),
+    [
+        (TakesInt, (7,)),
+        (TakesDefaults, (-1,)),
+        (UniqueInt, (2**64 - 1, True)),
+        (UniqueByName, (3, 'a\n"\u2028 é')),
+        (UniqueAnything, ({"b": [1.5, None], "a": {"ü": False}},)),
+    ],
+)
+def test_one_job_is_built_as_it_is_in_a_batch(
+    job_class: type[Job], row: tuple[object, ...], given: dict[str, Any]
+) -> None:
+    definition = job_class.definition.with_options(given, "x")
+
+    for milliseconds in (False, True):
+        jid, payload, digest = definition.build_one(row, 1e9 + 0.25, milliseconds=milliseconds)
+        batch = definition.build([row], 1e9 + 0.25, jids=[jid], milliseconds=milliseconds)
+
+        assert (batch.payloads, batch.digests) == ([payload], None if digest is None else [digest])
+
+
+@pytest.mark.parametrize("row", [("7",), (2**64,), ()])
+def test_one_job_is_refused_as_it_is_in_a_batch(row: tuple[object, ...]) -> None:
+    with pytest.raises(RowError) as of_batch:
+        TakesInt.definition.build([row], 1e9)
+    with pytest.raises(ArgumentError) as alone:
+        TakesInt.definition.build_one(row, 1e9)
+
+    assert str(alone.value) == of_batch.value.message
+
+
 def test_every_spelling_of_a_call_is_one_key() -> None:
     bind = UNIQUE.arguments.bind
     rows = [

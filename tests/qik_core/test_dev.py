@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from qik_core import dev as dev_module
-from tests.waiting import alive, eventually, whole_lines
+from tests.waiting import alive, eventually, never, whole_lines
 
 ROOT = str(Path(dev_module.__file__).parent.parent)
 
@@ -29,7 +29,7 @@ from qik_core.settings import load
 service = '''
 import json, os, signal, sys, time
 from pathlib import Path
-name, mode = sys.argv[1:]
+name, mode, *rest = sys.argv[1:]
 def note(text):
     with open("notes", "a") as file:
         file.write(f"{name} {os.getpid()} {text}\\\\n")
@@ -37,38 +37,64 @@ told = {key: os.environ.get(key) for key in ("REDIS_URL", "DATABASE_URL", "QIK_A
 note("began " + json.dumps(told))
 def asked(number, frame):
     note(signal.Signals(number).name)
+    if mode == "slow":
+        time.sleep(1)
     if mode != "stubborn":
         sys.exit(0)
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, asked)
 if mode == "fails":
     sys.exit(5)
+if mode == "breaks" and "broken" in Path("shop.py").read_text():
+    sys.exit(6)
+if mode == "serves":
+    import http.server, socket
+    server = http.server.HTTPServer(("", 0), http.server.SimpleHTTPRequestHandler, False)
+    server.socket = socket.socket(fileno=int(rest[-1]))
+    print("what it prints itself")
+    server.serve_forever()
 if mode == "ends":
     sys.exit(0)
 while True:
     time.sleep(60)
 '''
 modes = json.loads(sys.argv[1])
-dev._python = lambda module, command: (sys.executable, "-S", "-c", service, command, modes[command])
+dev._python = lambda module, command, *rest: (sys.executable, "-S", "-c", service, command, modes[command], *rest)
 dev._GRACE = 1.0
 dev._has_reconcilers = lambda: True
-settings = load({"app": "shop.jobs", "processes": 2, "shutdown": 0.5})
-sys.exit(dev.run(settings, reconcilers="run" in modes, say=lambda text: print(text, flush=True)))
+settings = load({"app": "shop", "processes": 2, "shutdown": 0.5})
+parts = dev.Parts(
+    reconcilers="run" in modes, dashboard="web" in modes, port=int(sys.argv[2]), reload="reload" in modes
+)
+sys.path.insert(0, "")
+sys.exit(dev.run(settings, parts, lambda text: print(text, flush=True)))
 """
 
 
 class Dev:
     """A running `qik dev`."""
 
-    def __init__(self, folder: Path, modes: dict[str, str], **environment: str) -> None:
+    def __init__(
+        self, folder: Path, modes: dict[str, str], port: int = 7410, **environment: str
+    ) -> None:
         self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(DEV), json.dumps(modes)],
-            env={**os.environ, "PYTHONPATH": ROOT, **environment},
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            text=True,
+        self.log = folder / f"log{len(list(folder.glob('log*')))}"
+        with self.log.open("xb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", textwrap.dedent(DEV), json.dumps(modes), str(port)],
+                env={**os.environ, "PYTHONPATH": ROOT, **environment},
+                cwd=folder,
+                stdout=log,
+            )
+
+    def says(self, text: str) -> str:
+        """Wait until it has said this; return the rest of the line."""
+        return eventually(
+            lambda: self.log.read_text().partition(text)[2].partition("\n")[0], 20, text
         )
+
+    def living(self) -> list[int]:
+        return [int(note[1]) for note in self.notes() if alive(int(note[1]))]
 
     def notes(self) -> list[list[str]]:
         """Return [service, pid, what it noted]."""
@@ -85,7 +111,7 @@ class Dev:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
 
 
 Start = Callable[..., Dev]
@@ -95,8 +121,8 @@ Start = Callable[..., Dev]
 def start(tmp_path: Path) -> Iterator[Start]:
     running: list[Dev] = []
 
-    def make(modes: dict[str, str], **environment: str) -> Dev:
-        running.append(Dev(tmp_path, modes, **environment))
+    def make(modes: dict[str, str], port: int = 7410, **environment: str) -> Dev:
+        running.append(Dev(tmp_path, modes, port, **environment))
         return running[-1]
 
     yield make
@@ -110,7 +136,7 @@ def test_a_server_and_a_database_in_wal_mode_are_brought_along(
     told = start({"work": "works"}).began("work")
     assert told["REDIS_URL"].startswith("unix://")
     assert told["DATABASE_URL"] == f"sqlite:///{tmp_path / '.qik' / 'dev.db'}"
-    assert (told["QIK_APP"], told["QIK_PROCESSES"]) == ("shop.jobs", "2")
+    assert (told["QIK_APP"], told["QIK_PROCESSES"]) == ("shop", "2")
     with sqlite3.connect(tmp_path / ".qik" / "dev.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -148,8 +174,7 @@ def test_a_second_ctrl_c_is_passed_on_and_a_stubborn_service_is_ended(start: Sta
 def test_a_service_that_fails_ends_everything_with_1(start: Start) -> None:
     running = start({"work": "fails"})
     assert running.process.wait(20) == 1
-    assert running.process.stdout is not None
-    assert "worker has ended with exit code 5" in running.process.stdout.read()
+    assert "worker has ended with exit code 5: everything stops" in running.log.read_text()
 
 
 def test_reconcilers_start_after_their_tables_were_made(start: Start) -> None:
@@ -170,9 +195,106 @@ def test_a_second_dev_in_the_same_folder_is_refused_and_the_first_goes_on(start:
     first.began("work")
     second = start({"work": "works"})
     assert second.process.wait(20) == 3
-    assert second.process.stdout is not None
-    assert "another `qik dev` runs in" in second.process.stdout.read()
+    assert "another `qik dev` runs in" in second.log.read_text()
     assert first.process.poll() is None
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield int(other.getsockname()[1])
+
+
+def test_the_address_of_the_dashboard_is_said_last_and_when_it_answers(
+    start: Start, taken: int
+) -> None:
+    running = start({"work": "works", "web": "serves"}, taken)
+    url = running.says("dashboard http://127.0.0.1:")
+    port = int(running.says(f"port {taken} is taken: the dashboard has "))
+    assert url == f"{port}/"
+    assert running.log.read_text().endswith(f"{port}/\n")
+    assert "what it prints itself" not in running.log.read_text()
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(10) == 0
+    assert running.living() == []
+
+
+def test_the_address_of_a_dashboard_that_does_not_answer_is_not_said(
+    start: Start, taken: int
+) -> None:
+    running = start({"work": "works", "web": "works"}, taken)
+    running.began("web")
+    never(lambda: "dashboard http" in running.log.read_text(), 1.5)
+
+
+def test_where_the_extra_is_not_installed_the_dashboard_is_left_out_with_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not dev_module._has_dashboard(said.append)
+    assert said == ["dashboard left out, it needs jinja2: pip install 'qik-core[web]'"]
+
+
+def test_a_source_file_that_changes_starts_everything_again_on_the_same_port(
+    start: Start, tmp_path: Path, taken: int
+) -> None:
+    source = tmp_path / "shop.py"
+    source.write_text("first = 1\n")
+    running = start({"work": "works", "web": "serves", "reload": ""}, taken)
+    running.says("dashboard http://127.0.0.1:")
+    running.began("work")
+    before = running.living()
+    source.write_text("second = 22\n")
+    assert running.says("shop.py changed: ") == "everything starts again"
+    eventually(lambda: len(running.living()) == 2 and not set(before) & set(running.living()), 20)
+    assert [note[2] for note in running.notes() if note[2].startswith("SIG")] == ["SIGTERM"] * 2
+    assert running.log.read_text().count("dashboard http") == 1
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(10) == 0
+    assert running.living() == []
+
+
+def test_an_edit_that_breaks_a_service_is_said_and_the_next_edit_mends_it(
+    start: Start, tmp_path: Path
+) -> None:
+    source = tmp_path / "shop.py"
+    source.write_text("first = 1\n")
+    running = start({"work": "breaks", "reload": ""})
+    running.began("work")
+    source.write_text("broken = 22\n")
+    assert (
+        running.says("worker has ended with exit code 6: ")
+        == "it starts again when a source file changes"
+    )
+    source.write_text("mended = 333\n")
+    eventually(running.living, 20)
+    assert running.process.poll() is None
+
+
+def test_ctrl_c_while_everything_starts_again_lets_nothing_start(
+    start: Start, tmp_path: Path
+) -> None:
+    source = tmp_path / "shop.py"
+    source.write_text("first = 1\n")
+    running = start({"work": "slow", "reload": ""})
+    running.began("work")
+    source.write_text("second = 22\n")
+    eventually(lambda: len(running.notes()) == 2, 20)
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(20) == 0
+    assert [note[2] for note in running.notes()[1:]] == ["SIGTERM"]
+    assert "ended" not in running.log.read_text()
+
+
+def test_without_reload_an_edit_changes_nothing(start: Start, tmp_path: Path) -> None:
+    source = tmp_path / "shop.py"
+    source.write_text("first = 1\n")
+    running = start({"work": "works"})
+    running.began("work")
+    source.write_text("second = 22\n")
+    never(lambda: "everything starts again" in running.log.read_text(), 2.0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ import redis
 
 from qik_core import Job, registry
 from qik_core.client import Client
+from qik_core.errors import StoreUnavailable
 from qik_core.gate import Gate
 from qik_core.passes import Passes
 from qik_core.payload import Payload
@@ -22,7 +23,7 @@ from qik_core.providers import SwitchSettings
 from qik_core.releaser import Releaser
 from qik_core.results import Advanced, Code, Duplicate, Enqueued, Refused
 from qik_core.settings import Settings
-from qik_core.store import Store, held
+from qik_core.store import MOST, Chunk, Sending, Store, held
 from qik_core.store.exchange import Done, Fetched, Kind, Other
 from qik_core.switches import Condition, Field, Operator, Rule, Snapshot
 from tests.qik_core.acting import processor
@@ -182,6 +183,28 @@ def test_a_push_looks_at_the_switches_once_a_second_and_survives_their_absence(
         time_is_up = time.monotonic() + 1.1
         eventually(lambda: time.monotonic() > time_is_up, every=0.1)
         assert isinstance(client.push("Charge", [3]), Refused)
+
+
+def test_a_vain_look_at_the_switches_is_taken_off_the_patience_of_the_first_chunk_only(
+    rig: Rig,
+) -> None:
+    spent = []
+
+    class Hung(Store):
+        def switches(self, version: int, counts: Mapping[str, int]) -> bytes:
+            raise StoreUnavailable("gone")
+
+        def send(self, chunk: Chunk, **given: Any) -> Sending:
+            spent.append(given["spent"])
+            return super().send(chunk, **given)
+
+    definition = registry.find("Note")
+    assert definition is not None
+    store = Hung(rig.url, birth_ms=0)
+    Client(store).bulk(definition, [(n, "") for n in range(MOST + 1)], Plan())
+    store.close()
+
+    assert [each > 0 for each in spent] == [True, False]
 
 
 def test_a_process_that_was_forked_sees_switches_that_are_turned_later(rig: Rig) -> None:

@@ -244,6 +244,38 @@ def test_cancelling_the_call_cancels_an_async_perform() -> None:
     assert ends == ["cancelled"]
 
 
+def test_a_call_that_is_cancelled_inside_the_middleware_starts_no_perform() -> None:
+    ran: list[str] = []
+    inside, go_on, left = threading.Event(), threading.Event(), threading.Event()
+
+    class Waits(Job):
+        async def perform(self) -> None:
+            ran.append("perform")
+
+    def holds(job: Payload, call_next: Next[None]) -> None:
+        inside.set()
+        go_on.wait(10)
+        try:
+            call_next(job)
+        finally:
+            left.set()
+
+    async def main() -> None:
+        run = asyncio.create_task(Waits.aio.perform_inline())
+        await asyncio.to_thread(inside.wait, 10)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        go_on.set()
+        await asyncio.to_thread(left.wait, 10)
+
+    settings.configure(server_middleware=[holds])
+    asyncio.run(main())
+
+    assert left.is_set()
+    assert ran == []
+
+
 def test_a_middleware_whose_body_cannot_run_fails_the_run() -> None:
     async def asynchronous(job: Payload, call_next: Next[None]) -> None:
         call_next(job)

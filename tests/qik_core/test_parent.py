@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from qik_core import parent
+from qik_core.parent import Parent, Spec
+from qik_core.shared import Shared, clock
 
 
 def test_run_by_path_it_loads_nothing_but_its_siblings_and_the_standard_library() -> None:
@@ -47,3 +54,34 @@ print(os.path.exists(f"/proc/{orphan}"), child.wait(20))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "False 5\n"
+
+
+@pytest.mark.parametrize("lacks", ["a page", "a line"])
+def test_a_parent_that_has_no_descriptor_left_for_a_child_tries_again(
+    lacks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Onlooker:
+        def join(self, seat: int) -> int:
+            raise OSError(errno.EMFILE, "of the test")
+
+        def leave(self, seat: int, *, clean: bool) -> None: ...
+
+        def saw(self, now: float, states: object) -> None: ...
+
+    def create(slots: int) -> Shared:
+        raise OSError(errno.EMFILE, "of the test")
+
+    supervisor = Parent(Spec(1, 1, ["true"], ["true"], 1.0, 30.0, 1.0, {}), {})
+    supervisor.onlooker = Onlooker()
+    if lacks == "a page":
+        monkeypatch.setattr(Shared, "create", create)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    supervisor.turn(now := clock())
+    supervisor.turn(now + 2)  # at the second failure it begins to wait
+
+    (seat,) = supervisor.seats
+    assert (seat.child, seat.due) == (None, now + 3)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    os.close(supervisor._life)
+    os.close(supervisor._hold)

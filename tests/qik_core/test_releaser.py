@@ -146,6 +146,20 @@ def test_a_rule_that_expires_by_itself_lets_its_jobs_go(
     assert numbers(raw, "queue:default") == [1]
 
 
+def test_a_rule_for_all_queues_but_some_lets_jobs_of_those_go_and_no_others(
+    client: Client, raw: redis.Redis, rig: Rig
+) -> None:
+    switch(client, disable_mail=WHY)
+    client.push("Mail", [1])
+    client.push("Mail", [2], queue="low")
+    but_low = Condition(Field.QUEUE, Operator.NOT_IN, ("low",))
+    switch(client, disable_mail=Rule(where=(but_low,)))
+    Releaser(gate_of(client)).look(rig.link)
+
+    assert numbers(raw, "queue:low") == [2]
+    assert numbers(raw, "qik:held:Mail+") == [1]
+
+
 def test_a_spoiled_class_does_not_keep_the_others_held(
     client: Client, raw: redis.Redis, rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -45,3 +45,11 @@ def test_what_is_longer_than_its_column_is_cut_off(home: Engine) -> None:
 
     (entry,) = audit.read(home, 0.0, subject="s" * 500)
     assert (len(entry.subject), len(entry.who), len(entry.reason)) == (200, 200, 5_000)
+
+
+def test_details_of_an_act_may_name_many_tenants(home: Engine) -> None:
+    many = {"rules": ["tenant"] * 20_000}
+
+    audit.record(home, Action.DISABLED, "disable_x", "ana@host", "double charging", many)
+
+    assert audit.read(home, 0.0)[-1].details == many

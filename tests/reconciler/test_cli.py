@@ -50,6 +50,13 @@ def test_upgrade_prints_sql_without_a_database(tmp_path: Path) -> None:
     assert "CREATE TABLE IF NOT EXISTS reconciler_lease" in done.stdout
 
 
+def test_sql_is_not_printed_where_an_object_was_asked_for(tmp_path: Path) -> None:
+    done = Command(tmp_path)("upgrade", "--sql", "postgresql", "--json")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "leave --json out" in done.stderr
+
+
 def test_a_pass_tells_and_says_so(command: Command, home: Engine, raw: Any) -> None:
     fill(home, range(1, 6))
 
@@ -60,6 +67,18 @@ def test_a_pass_tells_and_says_so(command: Command, home: Engine, raw: Any) -> N
     assert "enqueued 5" in text.stdout
     assert json.loads(data.stdout)["codes"] == {"told": 5}
     assert raw.llen("queue:work") == 5
+
+
+def test_a_pass_by_hand_says_how_far_it_is(command: Command, home: Engine) -> None:
+    fill(home, range(1, 6))
+    app = APP.replace("minutes=1)", "minutes=1), batch_size=2")
+    often = "from qik_core.cli import screen\nscreen._SELDOM = 0.0\n"
+    (command.folder / "shop_app.py").write_text(app + often)
+
+    done = command("pass", "Items", "--json")
+
+    assert "2 rows of Items are read" in done.stderr
+    assert json.loads(done.stdout)["scanned"] == 5
 
 
 def test_an_unknown_reconciler_is_a_mistake_of_usage(command: Command, home: Engine) -> None:

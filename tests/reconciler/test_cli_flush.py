@@ -13,7 +13,11 @@ from sqlalchemy import Engine
 
 from qik_core.errors import StoreUnavailable
 from qik_core.flushing import Flushing
+from qik_core.passes import Passes
 from reconciler.audit import read
+from reconciler.export import Journal
+from reconciler.switches.acts import Order, Switcher
+from reconciler.switches.settling import By
 from tests.reconciler.flushes import RUBY, dumps
 from tests.reconciler.typing_here import Here, typing_in
 from tests.waiting import eventually
@@ -65,6 +69,20 @@ def test_a_dry_run_that_finds_what_would_be_lost_ends_with_exit_code_1(here: Her
     assert "Mail: 1 would be lost: no reconciler tells it" in result.output
     assert "left alone: 0 other jobs of ours, 1 of others" in result.output
     assert here.flush("--all", "--dry-run", "--lose", "Mail").exit_code == 0
+
+
+def test_what_stands_in_redis_commands_no_terminal(here: Here) -> None:
+    here.app.Mail.perform_async("a")
+    [mail] = here.raw.lrange("queue:mails", 0, 0)
+    here.raw.lpush("queue:mails", mail.replace(b'"Mail"', b'"\\u001b[2J\\u202e:100:Mail"'))
+
+    shown = here.flush("--all", "--dry-run")
+
+    assert "\\x1b[2J\\u202e:100:Mail" in shown.output
+    assert not set("\x1b\u202e") & set(shown.output)
+    named = here.flush("--class", "Mali", "--dry-run")
+    assert named.exit_code == 2
+    assert not set("\x1b\u202e") & set(named.output)
 
 
 def test_json_is_one_object(here: Here) -> None:
@@ -140,6 +158,47 @@ def test_nothing_is_flushed_where_nothing_is_meant(here: Here) -> None:
         "no job is meant: nothing to flush",
     )
     assert read(here.home, 0.0) == []
+
+
+def test_a_class_of_which_all_jobs_run_or_none_is_there_may_be_named(here: Here) -> None:
+    here.app.Mail.perform_async("a")
+    (raw,) = here.raw.lrange("queue:mails", 0, -1)
+    here.raw.hset("qik:working:host:1:abc", mapping={"#": "1:1", "1.0": raw})
+    here.raw.delete("queue:mails")
+
+    running = here.flush("--all", *WHY, "--yes", "--lose", "Mail")
+    here.raw.delete("qik:working:host:1:abc")
+    none = here.flush("--all", *WHY, "--yes", "--lose", "Mail")
+
+    assert (running.exit_code, none.exit_code) == (0, 0), running.output + none.output
+
+
+def test_a_file_that_a_flush_left_unfinished_is_finished_also_when_no_job_is_left(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.app.Mail.perform_async("a")
+    words = ("--class", "Mail", *WHY, "--yes", "--export", "kept")
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt()))
+        assert here.flush(*words).exit_code == 1
+    assert not (here.folder / "kept").exists()
+    assert here.raw.llen("queue:mails") == 0
+
+    again = here.flush(*words)
+
+    assert again.exit_code == 0, again.output
+    assert "1 jobs are in kept" in again.output
+    assert here("import", "kept").exit_code == 0
+    assert here.raw.llen("queue:mails") == 1
+
+
+def test_behind_a_switch_of_this_moment_a_flush_says_that_it_waits(here: Here) -> None:
+    Switcher(here.home, Passes()).disable(Order(flag="disable_work", by=By("ann", "a storm")))
+
+    result = here.flush("--class", "Work", *WHY, "--yes")
+
+    assert result.exit_code == 0, result.output
+    assert "this waits until every process goes by them" in result.stderr
 
 
 # --- people --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from qik_core.passes import Passes
-from qik_core.switches import Rule, Snapshot
+from qik_core.switches import Condition, Field, Operator, Rule, Snapshot
 from reconciler import audit
 from reconciler.bookmarks import Bookmarks
 from tests.reconciler.shop import fill
@@ -111,6 +111,24 @@ def test_a_switched_off_reconciler_is_refused_and_can_be_overridden(
     assert "Items: switched_off" in refused.stdout
     assert "disable_reconciler_items (sql): an incident" in refused.stdout
     assert "overridden: Items is switched off by disable_reconciler_items" in forced.stderr
+    assert raw.llen("queue:work") == 3
+
+
+def test_rows_that_a_switch_of_some_keys_keeps_back_are_a_finding(
+    command: Command, home: Engine, raw: Any, seam: Passes
+) -> None:
+    fill(home, range(1, 4))
+    of_two = Condition(Field.KEY, Operator.IN, ("2",))
+    rule = Rule(source="sql", reason="an incident", where=(of_two,))
+    seam.publish(Snapshot(1, {"disable_work": (rule,)}))
+
+    some = command("rebuild", "--yes")
+    seam.publish(Snapshot(2, {}))
+    rest = command("rebuild", "--yes")
+
+    assert (some.returncode, rest.returncode) == (1, 0), some.stderr + rest.stderr
+    kept = "1 rows of Work stay in SQL: switched off by disable_work (sql): an incident"
+    assert f"Items: completed · scanned 3 · enqueued 2 · refused 1 · {kept}" in some.stdout
     assert raw.llen("queue:work") == 3
 
 

@@ -50,7 +50,9 @@ def test_a_pass_by_hand_runs_every_shard(
         "Items/eu1: completed",
         "Items/us1: completed",
     ]
-    assert [(each["reconciler"], each["codes"]) for each in json.loads(data.stdout)] == [
+    whole = json.loads(data.stdout)
+    assert whole["reconciler"] == "Items"
+    assert [(each["reconciler"], each["codes"]) for each in whole["shards"]] == [
         ("Items/eu1", {"told": 2}),
         ("Items/us1", {"told": 3}),
     ]

@@ -183,6 +183,16 @@ def test_without_both_nothing_is_done_and_that_is_said(command: Command, home: E
     assert "disable_work (class Work) is not disabled: neither SQL nor Redis answers" in done.stdout
 
 
+def test_a_switch_that_cannot_be_kept_is_refused_and_that_is_said(
+    command: Command, home: Engine
+) -> None:
+    done = command("disable", "Work", "--reason", "x" * 20_000)
+
+    assert done.returncode == 2
+    assert "disable_work (class Work) is not disabled: it was refused" in done.stdout
+    assert "use at most 16,000" in done.stderr
+
+
 def test_a_switch_for_no_time_at_all_is_refused(command: Command, home: Engine) -> None:
     done = command("disable", "Work", *WHY, "--expires", "0s")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 
 from qik_core.flushing import Found, home_of
-from reconciler.export import BadExport, FileInTheWay, Journal, Line, read, read_header
+from reconciler import parts
+from reconciler.export import BadExport, Journal, Line, read, read_header
+from reconciler.parts import FileInTheWay
 
 
 @pytest.fixture
@@ -98,9 +101,9 @@ def test_a_file_appears_whole_at_the_end_and_nothing_else_is_left(path: Path) ->
 def test_what_is_taken_back_is_not_in_the_file(path: Path) -> None:
     with journal(path) as file:
         first, second, third = file.write([job(1), job(2), job(3)])
-        file.take_back([second])
+        file.settle([], [second])
         file.write([job(4)])
-        file.take_back([])
+        file.settle([], [])
         file.finish()
 
     assert numbers(path) == [1, 3, 4]
@@ -169,6 +172,108 @@ def test_an_export_does_not_go_on_with_what_a_flush_has_left(path: Path) -> None
 def test_two_processes_do_not_write_one_file(path: Path) -> None:
     with journal(path), pytest.raises(FileInTheWay, match="another process"):
         journal(path)
+
+
+def test_who_waited_for_a_file_that_is_whole_by_now_does_not_write_it_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = journal(path)
+    first.write([job(1)])
+    opened = parts._opened
+
+    def late(part: Path) -> Any:
+        file = opened(part)
+        if not path.exists():
+            first.finish()  # between the look for the file and its lock
+        return file
+
+    monkeypatch.setattr(parts, "_opened", late)
+    with pytest.raises(FileInTheWay, match="exists already"):
+        journal(path)
+
+    assert numbers(path) == [1]
+    assert [each.name for each in path.parent.iterdir()] == ["kept.jsonl"]
+
+
+def test_a_file_that_is_whole_leaves_the_part_of_the_next_one_alone(path: Path) -> None:
+    first = journal(path)
+    first.finish()
+    path.unlink()
+    second = journal(path)
+    second.write([job(2)])
+    first.close()
+    second.finish()
+
+    assert numbers(path) == [2]
+
+
+def test_a_file_that_appears_meanwhile_is_not_written_over_and_no_job_is_lost(path: Path) -> None:
+    with journal(path) as file:
+        file.write([job(1)])
+        path.write_text("mine")
+        with pytest.raises(FileInTheWay, match="has appeared meanwhile"):
+            file.finish()
+
+    assert path.read_text() == "mine"
+    assert sorted(each.name for each in path.parent.iterdir()) == ["kept.jsonl", "kept.jsonl.part"]
+    path.unlink()
+    written(path, job(2))
+    assert numbers(path) == [1, 2]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_appears_also_where_there_are_no_hard_links(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "link", refuse)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="no"):
+            written(path, job(1))
+        assert not path.exists()
+        return
+
+    written(path, job(1))
+
+    assert numbers(path) == [1]
+    assert [each.name for each in path.parent.iterdir()] == ["kept.jsonl"]
+
+
+def test_the_next_try_is_told_of_which_jobs_it_is_not_written_down_whether_they_have_left(
+    path: Path,
+) -> None:
+    with journal(path) as file:
+        assert file.unsure == {}
+        one, two, three, _ = file.write([job(1), job(2), job(3), job(4)])
+        file.settle([one], [two])
+    with journal(path) as file:
+        assert set(file.unsure) == {job(3).jid, job(4).jid}
+        file.settle([], [file.unsure[job(3).jid]])
+        file.settle([file.unsure[job(4).jid]])
+    with journal(path) as file:
+        assert file.unsure == {}
+        file.finish()
+
+    assert three
+    assert numbers(path) == [1, 4]
+
+
+@pytest.mark.parametrize("lines", ['{"gone":[1],"not":[2]}\n', '{"not":[2]}\n{"gone":[1]}\n'])
+def test_what_became_of_a_step_is_one_line_and_was_two(path: Path, lines: str) -> None:
+    part = path.with_name("kept.jsonl.part")
+    with journal(path) as file:
+        file.write([job(1), job(2), job(3)])
+        written = part.read_text()
+        file.settle([1], [2])
+    assert part.read_text() == written + '{"gone":[1],"not":[2]}\n'
+    part.write_text(written + lines)
+
+    with journal(path) as file:
+        assert file.unsure == {job(3).jid: 3}
+        file.finish()
+    assert numbers(path) == [1, 3]
 
 
 def test_a_part_that_is_a_link_to_elsewhere_is_not_followed(path: Path, tmp_path: Path) -> None:

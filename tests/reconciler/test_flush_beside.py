@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Thread
+from time import time
 from typing import Any
 
 import pytest
 import redis
 from sqlalchemy import Engine
 
+from qik_core.passes import Passes
+from qik_core.results import Code
+from qik_core.switches import Rule, Snapshot
 from reconciler.engines import Engines
+from reconciler.flush import flush
+from reconciler.switches.acts import Order, Switcher
+from reconciler.switches.settling import By
 from tests.qik_core.engine import Engine as Worker
 from tests.qik_core.engine import Jobs
-from tests.reconciler.flushes import RUBY, Shop, dumps, watching
+from tests.reconciler.flushes import RUBY, Shop, by, dumps, watching
 from tests.reconciler.shop import fill
 from tests.waiting import eventually
 
@@ -49,7 +57,7 @@ def neighbours(raw: Any, count: int) -> None:
 
 
 def beside(shop: Shop, count: int) -> None:
-    """Flush everything beside so many foreign keys; nothing of theirs changes, and no command takes long."""
+    """X7: flush everything beside so many foreign keys; nothing of theirs changes, and no command takes long."""
     neighbours(shop.raw, count)
     ruby = [RUBY % (n, n) for n in range(1000)]
     shop.raw.lpush("queue:ruby", *ruby[:500])
@@ -61,10 +69,12 @@ def beside(shop: Shop, count: int) -> None:
     shop.raw.lpush("queue:work", *ruby[800:])
     shop.mails("a", "b")
     shop.raw.config_set("slowlog-log-slower-than", 10_000)
+    shop.raw.config_set("slowlog-max-len", 10_000)
     shop.raw.slowlog_reset()
     seen: list[str] = []
     with watching(shop.raw, seen):
         done = shop.flush(lose=["Mail"])
+    slow = [each["duration"] for each in shop.raw.slowlog_get(10_000)]
     assert done.jobs == 1002
     after = dumps(shop.raw)
     ours = {key for key in before if key.startswith((b"qik:epoch", b"qik:unique:"))}
@@ -75,8 +85,10 @@ def beside(shop: Shop, count: int) -> None:
     commands = {each.split()[1].upper() for each in seen}
     assert "EVALSHA" in commands
     assert not {each for each in commands if each.startswith("FLUSH")} | commands & {"KEYS"}
-    slow = [each for each in shop.raw.slowlog_get(100) if b"DUMP" not in each["command"][:10]]
-    assert slow == [] or len(slow) <= len(seen) // 1000, slow
+    sent = [each for each in seen if not each.startswith("lua ")]
+    assert len(slow) <= max(1, len(sent) // 1000), slow  # over 10 ms: none but one in a thousand
+    # Over 50 ms: none; of hundreds of thousands the machine may take away a few.
+    assert sum(each > 50_000 for each in slow) <= len(sent) // 10_000, slow
 
 
 def test_a_flush_beside_5_000_keys_of_others_leaves_all_of_them_byte_for_byte(
@@ -142,6 +154,39 @@ def test_a_flush_of_everything_leaves_50_running_jobs_alone_and_their_locks_come
     eventually(lambda: not shop.locks(), 60)
     assert runs.overlaps == []
     assert set(runs.runs.values()) == {1}
+
+
+def test_a_flush_behind_a_switch_of_this_moment_waits_for_passes_that_looked_before(
+    shop: Shop,
+) -> None:
+    shop.rows(1)
+    shop.push(1)
+    plan, passes, said = shop.plan(), Passes(), list[str]()
+
+    def tell() -> None:
+        while passes.push(shop.work, [(1,)]).codes != [Code.REFUSED]:
+            pass
+
+    passes.switches()  # from now on it goes by these for a second
+    Switcher(shop.home, Passes()).disable(Order(flag="disable_work", by=By("ann", "a storm")))
+    telling = Thread(target=tell)
+    telling.start()
+    done = flush(plan, shop.means(), by(), waits=said.append)
+    telling.join(60)
+
+    assert (shop.jobs(), done.jobs) == (0, 1)
+    assert said == [
+        "kill switches were changed a moment ago: this waits until every process goes by them"
+    ]
+
+
+def test_a_flush_waits_for_no_switch_that_all_have_seen(shop: Shop) -> None:
+    Passes().publish(Snapshot(int(time() - 60) * 1000, {"disable_work": (Rule(source="sql"),)}))
+    said: list[str] = []
+
+    flush(shop.plan(), shop.means(), by(), waits=said.append)
+
+    assert said == []
 
 
 def running(shop: Shop) -> int:

@@ -17,6 +17,7 @@ from qik_core.store.flush import FlushStore
 from qik_core.store.inspection import inspect
 from qik_core.store.link import Link, Links
 from reconciler.engines import Engines
+from reconciler.export import Journal
 from reconciler.flush import Flushed, flush
 from reconciler.survey import Selection
 from tests.reconciler.flushes import ALL, MAIL, RUBY, WORK, Shop, by
@@ -98,7 +99,7 @@ def test_a_class_that_may_be_lost_is_not_kept(shop: Shop, tmp_path: Path) -> Non
     assert done.exported.jobs == 0
 
 
-# --- cut short, twice, two at once ---------------------------------------------------------------
+# --- X8: cut short, twice, two at once -----------------------------------------------------------
 
 
 class Cut(BaseException):
@@ -163,6 +164,104 @@ def test_after_a_death_behind_any_call_the_same_flush_ends_as_if_nothing_had_bee
         check(shop, path, whole=whole)
         at += 1
     assert at > 20
+
+
+@pytest.mark.parametrize("place", ["queue:work", "schedule"])
+@pytest.mark.parametrize("removed", [True, False], ids=["removed", "not removed"])
+def test_a_job_that_ran_since_a_flush_died_before_removing_it_is_not_in_its_file(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, removed: bool
+) -> None:
+    for to in ("a", "b"):
+        shop.mail.perform_in(60, to) if place == "schedule" else shop.mail.perform_async(to)
+    path, name = tmp_path / "kept", "drop" if place == "schedule" else "sort"
+    real = getattr(FlushStore, name)
+    made, means = shop.plan(MAIL), shop.means()
+
+    def die(self: FlushStore, *rest: Any) -> None:
+        if removed:
+            real(self, *rest)
+        raise Cut
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FlushStore, name, die)
+        with pytest.raises(Cut):
+            flush(made, means, by(export=path))
+    shop.raw.delete("qik:flusher")
+    assert shop.jobs() == (0 if removed else 2)
+    shop.flush(Selection(put_back=True))
+    for raw in shop.raws(place)[:1]:  # one of them runs
+        shop.raw.zrem(place, raw) if place == "schedule" else shop.raw.lrem(place, 1, raw)
+    shop.mails("c")
+
+    done = shop.flush(MAIL, export=path)
+
+    kept = [json.loads(line)["raw"] for line in path.read_text().splitlines()[1:]]
+    left = sorted(each.split('"args":["')[1][0] for each in kept)
+    assert len(left) == (3 if removed else 2)
+    assert "c" in left
+    assert done.left_out == (0 if removed else 2)
+    assert shop.jobs() == 0
+
+
+def test_what_nobody_can_know_any_more_stays_in_the_file(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.mails("a", "b")
+    path, made, means = tmp_path / "kept", shop.plan(MAIL), shop.means()
+    with monkeypatch.context() as patched:
+        patched.setattr(FlushStore, "sort", lambda *_: (_ for _ in ()).throw(Cut()))
+        with pytest.raises(Cut):
+            flush(made, means, by(export=path))
+    shop.raw.flushdb()  # Redis is lost, and with it what it knew
+
+    done = shop.flush(MAIL, export=path)
+
+    assert (done.left_out, done.exported and done.exported.jobs) == (0, 2)
+
+
+def test_what_nobody_can_know_any_more_stays_in_the_file_also_when_the_next_flush_dies(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept"
+
+    def die() -> None:
+        made, means = shop.plan(MAIL), shop.means()
+        with monkeypatch.context() as patched:
+            patched.setattr(FlushStore, "sort", lambda *_: (_ for _ in ()).throw(Cut()))
+            with pytest.raises(Cut):
+                flush(made, means, by(export=path))
+
+    shop.mails("a", "b")
+    die()
+    shop.raw.flushdb()  # Redis is lost, and with it what it knew
+    shop.mails("c")
+    die()
+
+    done = shop.flush(MAIL, export=path)
+
+    assert (done.left_out, done.exported and done.exported.jobs) == (1, 3)
+
+
+def test_what_was_removed_is_forgotten_in_redis_only_when_the_file_says_it(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.mails("a", "b")
+    path, made, means = tmp_path / "kept", shop.plan(MAIL), shop.means()
+
+    def die(_: Journal, left: list[int], __: list[int]) -> None:
+        if left:
+            raise Cut
+
+    for _ in range(2):  # behind the step, and then on the way to the disk
+        with monkeypatch.context() as patched:
+            patched.setattr(Journal, "settle", die)
+            with pytest.raises(Cut):
+                flush(made, means, by(export=path))
+    assert shop.jobs() == 0
+
+    done = shop.flush(MAIL, export=path)
+
+    assert (done.left_out, done.exported and done.exported.jobs) == (0, 2)
 
 
 def test_what_a_flush_that_died_has_put_aside_can_all_go_back(
@@ -235,7 +334,7 @@ def test_two_who_flush_at_once_take_turns_and_every_job_goes_once(shop: Shop) ->
     for thread in threads:
         thread.join(60)
 
-    assert waited[0] == "alice"
+    assert waited[0] == "alice flushes now: this waits until that has ended"
     assert sorted(each.jobs for each in done) == [0, 1000]
     assert shop.args() == {'["a"]': 1}
     assert shop.unsound() == []

@@ -68,6 +68,46 @@ def test_what_was_lost_is_told_by_epoch_mark_and_counts(
     assert (None if noticed is None else noticed.kind) is kind
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "on_purpose"),
+    [
+        ("a1", "b2~a1", True),
+        ("b2~a1", "c3~a1", True),
+        ("a1", "b2", False),
+        ("a1", "c3~b2", False),
+        ("b2~a1", "c3", False),
+    ],
+    ids=[
+        "a flush",
+        "a flush behind a flush",
+        "a loss",
+        "a flush behind a loss that nobody saw",
+        "a loss behind a flush",
+    ],
+)
+@pytest.mark.parametrize("mark", [8_000, 8_600, None], ids=["left", "left since", "gone"])
+def test_a_new_epoch_is_on_purpose_where_it_names_the_one_before_it(
+    before: str, now: str, on_purpose: bool, mark: int | None
+) -> None:
+    seen, flushed = replace(SEEN, loss=before), NEW._replace(loss=now)
+
+    noticed = judge(seen, replace(WITNESS, epoch=flushed, before=mark), "run1")
+
+    assert noticed is not None
+    assert noticed.on_purpose is on_purpose
+    assert noticed.whole is not on_purpose
+
+
+def test_an_old_copy_from_before_a_flush_is_a_loss() -> None:
+    seen = replace(SEEN, loss="b2~a1", birth_ms=7_500)
+
+    noticed = judge(seen, replace(WITNESS, before=7_000), "run1")
+
+    assert noticed is not None
+    assert noticed.kind is LossKind.WENT_BACK
+    assert not noticed.on_purpose
+
+
 def test_it_says_by_how_long_the_data_went_back() -> None:
     noticed = judge(SEEN, replace(WITNESS, before=7_000), "run2")
 

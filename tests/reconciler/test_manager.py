@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, literal_column, select, text
 
 from qik_core.embedded import Embedded
-from qik_core.passes import Passes, Told
+from qik_core.passes import Passes, Telling
 from qik_core.store import Store
 from reconciler import runner
 from reconciler.definition import Definition
@@ -84,11 +84,12 @@ def test_a_pass_under_way_at_a_flush_begins_again_from_the_bottom(
     flushes = iter([True])
 
     class Flushing(Passes):
-        def push(self, *args: Any, **options: Any) -> Told:
-            told = super().push(*args, **options)
+        def start(self, *args: Any, **options: Any) -> Telling:
+            telling = super().start(*args, **options)
+            telling.land()
             if raw.llen("queue:work") == 30 and next(flushes, False):
                 raw.flushall()
-            return told
+            return telling
 
     running = start(items(PENDING, every=3600, batch_size=10), seam_=Flushing(seam._store))
 
@@ -117,10 +118,10 @@ def test_one_hanging_reconciler_does_not_hold_up_the_others(
     gate = threading.Event()
 
     class Hanging(Passes):
-        def push(self, job: Any, rows: Any, **options: Any) -> Told:
+        def start(self, job: Any, rows: Any, **options: Any) -> Telling:
             if options.get("queue") == "slow":
                 gate.wait(10.0)
-            return super().push(job, rows, **options)
+            return super().start(job, rows, **options)
 
     good = items(PENDING.where(Item.id < 6), every=0.2)
     slow = items(PENDING.where(Item.id > 5), every=0.2, name="Slow", queue="slow")
@@ -175,9 +176,9 @@ def test_a_pass_under_way_ends_as_deposed_when_the_process_stops(
     fill(home, range(1, 1_001))
 
     class Slow(Passes):
-        def push(self, *args: Any, **options: Any) -> Told:
+        def start(self, *args: Any, **options: Any) -> Telling:
             threading.Event().wait(0.05)
-            return super().push(*args, **options)
+            return super().start(*args, **options)
 
     running = start(items(PENDING, every=3600, batch_size=10), seam_=Slow(seam._store))
     eventually(lambda: _begun(home))
@@ -199,9 +200,9 @@ def test_a_process_whose_pass_hangs_ends_to_be_replaced(
     gate = threading.Event()
 
     class Hanging(Passes):
-        def push(self, *args: Any, **options: Any) -> Told:
+        def start(self, *args: Any, **options: Any) -> Telling:
             gate.wait(30.0)
-            return super().push(*args, **options)
+            return super().start(*args, **options)
 
     running = start(items(PENDING, every=3600), seam_=Hanging(seam._store))
     running.thread.join(20.0)

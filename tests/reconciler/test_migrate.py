@@ -8,7 +8,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, MetaData, inspect, text
+from sqlalchemy import Engine, MetaData, insert, inspect, select, text
 
 from reconciler import migrate, tables
 from reconciler.engines import Engines
@@ -76,6 +76,21 @@ def _columns(engine: Engine) -> set[tuple[str, str]]:
         if table != "reconciler_alembic_version"
         for column in tables_there.get_columns(table)
     }
+
+
+def test_a_way_back_cuts_no_long_text(mariadb_url: str) -> None:
+    engine = Engines({"default": mariadb_url}).home()
+    migrate.upgrade(engine)
+    long = "x" * 100_000
+    row = {"at": 1.0, "who": "", "action": "", "subject": "", "reason": "", "details": long}
+    with engine.begin() as connection:
+        connection.execute(insert(tables.audit).values(row))
+        config = migrate.config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "reconciler_0009")
+        assert connection.execute(select(tables.audit.c.details)).scalar_one() == long
+    migrate.upgrade(engine)
+    engine.dispose()
 
 
 def test_tables_that_are_there_already_are_no_obstacle(empty: Engine) -> None:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated
-from reconciler.notes import Kind, Notes, Value
+from reconciler.notes import Kind, Notes, Value, forget
 
 
 def test_what_was_put_is_read_with_its_age(home: Engine) -> None:
@@ -76,3 +76,29 @@ def test_of_many_that_change_a_note_at_once_one_is_first(home: Engine) -> None:
 def test_a_database_without_our_tables_is_said_to_be_so(engines: Engines) -> None:
     with pytest.raises(NotMigrated, match="reconciler upgrade"):
         Notes(engines.home()).read(Kind.REDIS)
+
+
+def test_what_is_written_beside_a_change_is_there_only_with_it(home: Engine) -> None:
+    notes = Notes(home)
+
+    def fail(connection: Connection, new: Value) -> None:
+        forget(connection, Kind.REDIS, ["other"])
+        raise ValueError(new)
+
+    notes.put(Kind.REDIS, {"other": {}})
+    with pytest.raises(ValueError, match="told"):
+        notes.change(Kind.REDIS, "it", lambda *_: {"told": True}, also=fail)
+    assert {name: dict(each.value) for name, each in notes.read(Kind.REDIS).items()} == {
+        "other": {}
+    }
+
+    notes.change(
+        Kind.REDIS,
+        "it",
+        lambda *_: {"told": True},
+        also=lambda connection, _: forget(connection, Kind.REDIS, ["other"]),
+    )
+    notes.change(Kind.REDIS, "it", lambda *_: None, also=fail)
+    assert {name: dict(each.value) for name, each in notes.read(Kind.REDIS).items()} == {
+        "it": {"told": True}
+    }

@@ -10,9 +10,10 @@ from uuid import uuid4
 from sqlalchemy import Engine, event, func, insert, literal_column, select, text
 
 from qik_core import Code, Job
+from qik_core.answers import Answers
 from qik_core.embedded import Embedded
 from qik_core.errors import StoreError
-from qik_core.passes import Passes, Told
+from qik_core.passes import Passes, Telling
 from reconciler import Reconciler, derive
 from reconciler.definition import Definition
 from reconciler.passes import Pass, Tools
@@ -36,9 +37,9 @@ class Between(Passes):
         super().__init__(seam._store)
         self.do = do
 
-    def push(self, *args: Any, **options: Any) -> Told:
+    def start(self, *args: Any, **options: Any) -> Telling:
         self.do()
-        return super().push(*args, **options)
+        return super().start(*args, **options)
 
 
 def test_an_empty_table_completes_a_pass(home: Engine, tools: Tools) -> None:
@@ -169,8 +170,8 @@ def test_a_queue_that_is_full_gates_the_pass(home: Engine, tools: Tools) -> None
     fill(home, range(1, 31))
 
     class Full(Passes):
-        def push(self, job: Any, rows: Any, **options: Any) -> Told:
-            return Told([Code.FULL] * len(rows), self.look())
+        def start(self, job: Any, rows: Any, **options: Any) -> Telling:
+            return Telling(Answers([Code.FULL] * len(rows)), self.look)
 
     report = run(items(PENDING, batch_size=10), replace(tools, seam=Full(tools.seam._store)))
 

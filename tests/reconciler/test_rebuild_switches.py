@@ -6,13 +6,13 @@ import pytest
 from sqlalchemy import Engine
 
 from qik_core.passes import Passes, Told
-from qik_core.switches import Rule, Snapshot
+from qik_core.switches import Condition, Field, Operator, Rule, Snapshot
 from reconciler import audit
 from reconciler.passes import Tools
 from reconciler.rebuild import rebuild
 from reconciler.rebuilt import Order, State
 from tests.reconciler.rebuilds import FAST, PENDING, class_of, keys_on, with_seam
-from tests.reconciler.shop import fill, items
+from tests.reconciler.shop import Item, fill, items
 
 
 @pytest.fixture
@@ -82,6 +82,46 @@ def test_a_switch_of_a_share_of_the_keys_keeps_those_back_and_a_rebuild_after_it
     switch(tools.seam, 2)
     assert rebuild([definition], tools, FAST).state is State.COMPLETED
     assert sorted(keys_on(raw)) == list(range(1, 201))
+
+
+def test_rows_of_a_tenant_that_a_switch_keeps_back_are_counted_by_class_and_switch(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 11), note="one")
+    fill(home, range(11, 31), note="two")
+    definition = items(PENDING, tenant=Item.note, batch_size=10)
+    of_one = Condition(Field.TENANT, Operator.IN, ("one",))
+    rule = Rule(source="sql", reason="an incident", where=(of_one,))
+    tools.seam.publish(Snapshot(1, {"disable_work": (rule,)}))
+
+    cut = rebuild([definition], tools, FAST, stop=lambda: raw.llen("queue:work") >= 10)
+    done = rebuild([definition], tools, FAST)
+
+    assert (cut.state, done.state) == (State.STOPPED, State.COMPLETED)
+    assert done.parts[0].reason == (
+        "10 rows of Work stay in SQL: switched off by disable_work (sql): an incident"
+    )
+    assert done.codes == {"enqueued": 10, "refused": 10, "told": 10}
+    assert sorted(keys_on(raw)) == list(range(11, 31))
+
+    switch(tools.seam, 2)
+    last = rebuild([definition], tools, FAST)
+    assert (last.state, last.parts[0].reason) == (State.COMPLETED, "")
+    assert sorted(keys_on(raw)) == list(range(1, 31))
+
+
+def test_what_a_switch_kept_back_is_read_again_by_the_rebuild_that_goes_on(
+    home: Engine, tools: Tools, raw: Any
+) -> None:
+    fill(home, range(1, 101))
+    definition = items(PENDING, batch_size=10)
+    switch(tools.seam, 1, "disable_work", percent=50.0)
+    cut = rebuild([definition], tools, FAST, stop=lambda: raw.llen("queue:work") >= 20)
+    assert cut.codes["refused"] > 0
+    switch(tools.seam, 2)
+
+    assert rebuild([definition], tools, FAST).state is State.COMPLETED
+    assert sorted(keys_on(raw)) == list(range(1, 101))
 
 
 def test_a_switch_that_goes_on_meanwhile_ends_the_rebuild_of_its_reconciler(

@@ -10,6 +10,7 @@ from qik_core import settings
 from qik_core.passes import Passes
 from qik_core.settings import Settings
 from reconciler import audit, lost
+from reconciler import scribe as scribing
 from reconciler.engines import Engines
 from reconciler.errors import NotMigrated
 from reconciler.lost import RedisLoss
@@ -148,3 +149,50 @@ def test_an_old_copy_has_every_pass_run_at_once(
         eventually(lambda: [e.subject for e in audit.read(home, 0.0)][-1] == "went_back", 30.0)
     finally:
         running.stop()
+
+
+def test_a_release_that_could_not_be_written_down_is_noted_when_sql_is_back(
+    home: Engine, seam: Passes, release: Any
+) -> None:
+    release("r1")
+    scribe = Scribe(home, seam, "me")
+    scribe.begin("0.1")
+    with home.begin() as connection:
+        connection.execute(text("ALTER TABLE reconciler_audit RENAME TO reconciler_gone"))
+    with pytest.raises(NotMigrated):
+        scribe.once()
+    with home.begin() as connection:
+        connection.execute(text("ALTER TABLE reconciler_gone RENAME TO reconciler_audit"))
+    scribe.once()
+
+    assert deployed(home) == [("r1", "release r1, version 0.1")]
+
+
+def test_what_can_never_be_written_is_reported_and_hinders_nothing_behind_it(
+    home: Engine, seam: Passes, caplog: pytest.LogCaptureFixture
+) -> None:
+    scribe = Scribe(home, seam, "me")
+    scribe.took({"Items": {1}})  # type: ignore[dict-item]
+    scribe.took({"Mails": 1})
+    scribe.once()
+    scribe.once()
+
+    assert [each.subject for each in audit.read(home, 0.0)] == ["Mails"]
+    assert caplog.text.count("the scribe met a defect; it goes on") == 1
+    assert "TypeError" in caplog.text
+
+
+def test_what_is_dropped_for_newer_things_while_it_is_written_takes_none_of_them_along(
+    home: Engine, seam: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scribing, "_MOST", 3)
+    scribe = Scribe(home, seam, "me")
+
+    def overtaken() -> None:
+        for term in (1, 2, 3):
+            scribe.took({"Mails": term})
+
+    scribe._later(overtaken)
+    scribe.once()
+
+    assert [each.details["term"] for each in audit.read(home, 0.0)] == [1, 2, 3]

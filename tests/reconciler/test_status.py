@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import Engine, select
+import pytest
+from sqlalchemy import Engine, event, select
 
 from reconciler.lease import Leases
 from reconciler.ledger import Ledger
 from reconciler.report import Outcome, Report
-from reconciler.status import Last, Standing, doubt, standings, time_to_whole
+from reconciler.status import Last, Standing, doubt, standings, time_to_whole, turns
 from tests.reconciler.shop import Item, items
 
 
@@ -39,6 +41,47 @@ def test_a_reconciler_shows_its_holder_and_its_last_pass(home: Engine) -> None:
         {"told": 5},
     )
     assert found.as_json()["last"]["scanned"] == 5
+
+
+def test_the_last_passes_are_read_newest_first_with_those_that_have_not_ended(home: Engine) -> None:
+    ledger, definition = Ledger(home, "me"), items(select(Item.id))
+    for outcome in (Outcome.COMPLETED, Outcome.FAILED):
+        number = ledger.begin(definition, 4)
+        report = Report("Items", outcome, "", 1.0, 5, 1, 1000, {}, pass_id=number)
+        ledger.end(report, "x")
+    ledger.begin(definition, 0)
+    ledger.begin(definition.in_shard("other"), 1)
+
+    found = turns(home, "Items", "", 2)
+
+    assert [each.end and each.end.outcome for each in found] == [None, "failed"]
+    assert [(each.term, each.holder, each.scanned) for each in found] == [
+        (0, "me", 0),
+        (4, "me", 5),
+    ]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_no_question_reads_every_row_of_the_ledger(home: Engine) -> None:
+    ledger, definition = Ledger(home, "me"), items(select(Item.id))
+    number = ledger.begin(definition, 1)
+    report = Report("Items", Outcome.COMPLETED, "", 1.0, 5, 1, 1000, {}, pass_id=number)
+    ledger.end(report, "x")
+    ledger.begin(definition, 1)
+    asked: list[tuple[str, Any]] = []
+    event.listen(home, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
+
+    (found,) = standings(home)
+
+    plans = []
+    with home.connect() as connection:
+        for text, values in [each for each in asked if "FROM reconciler_pass" in each[0]]:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+            plans += [str(row.detail) for row in plan]
+    assert found.last is not None
+    assert found.last.outcome == "completed"
+    assert plans
+    assert [each for each in plans if each.startswith("SCAN") and "COVERING" not in each] == []
 
 
 def test_a_pass_of_a_process_that_died_is_not_shown_as_running(home: Engine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,7 @@ from sqlalchemy import Engine, create_engine, insert, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from qik_core import Job, settings
-from reconciler import Reconciler, derive
+from reconciler import Fair, Reconciler, derive
 from reconciler.testing import FlushDrillFailed, Point, flush_drill
 
 
@@ -97,12 +96,11 @@ def test_rows_that_are_not_told_again_are_lost_and_named(
 
 
 @pytest.mark.slow
-def test_two_runs_of_one_row_at_once_are_noticed(
+def test_two_runs_of_one_row_at_once_are_noticed_even_of_jobs_that_take_no_time(
     shop: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Charge(Job, unique_for=3600):
         def perform(self, invoice_id: int) -> None:
-            threading.Event().wait(3.0 if invoice_id == 1 else 0.0)
             with shop.begin() as connection:
                 mine = update(Invoice).where(Invoice.id == invoice_id)
                 connection.execute(mine.values(status="paid"))
@@ -121,6 +119,83 @@ def test_two_runs_of_one_row_at_once_are_noticed(
 
     with pytest.raises(FlushDrillFailed, match="two runs of one row were under way at once"):
         flush_drill(Open, points=[Point.RUNNING])
+
+
+def test_a_point_counts_as_met_by_what_was_lost_there_alone(shop: Engine) -> None:
+    class Charge(Job, unique_for=3600, retry=0):
+        def perform(self, invoice_id: int) -> None:
+            with shop.begin() as connection:
+                mine = update(Invoice).where(Invoice.id == invoice_id)
+                connection.execute(mine.values(status="paid"))
+            raise ValueError(
+                "the receipt was not printed"
+            )  # so it never ends well, nor is tried again
+
+    class Open(Reconciler, every=60):
+        pending = derive(Charge, select(Invoice.id).where(Invoice.status == "open"))
+
+    found = flush_drill(Open, points=["ended", "queued", "retrying"])
+
+    assert found.points == (Point.QUEUED,)
+
+
+def test_a_trap_whose_job_raised_is_sprung_on_the_next_one(shop: Engine) -> None:
+    raised: list[int] = []
+
+    class Charge(Job, unique_for=3600):
+        def perform(self, invoice_id: int) -> None:
+            if not raised:
+                raised.append(invoice_id)
+                raise ValueError("the first one")
+            with shop.begin() as connection:
+                mine = update(Invoice).where(Invoice.id == invoice_id)
+                connection.execute(mine.values(status="paid"))
+
+    class Open(Reconciler, every=60):
+        pending = derive(Charge, select(Invoice.id).where(Invoice.status == "open"))
+
+    found = flush_drill(Open, points=["ended"])
+
+    assert raised
+    assert found.points == (Point.ENDED,)
+
+
+def test_rows_that_passes_leave_out_on_purpose_are_counted_apart(shop: Engine) -> None:
+    class Charge(Job, unique_for=3600):
+        def perform(self, invoice_id: int) -> None:
+            with shop.begin() as connection:
+                mine = update(Invoice).where(Invoice.id == invoice_id)
+                connection.execute(mine.values(status="paid"))
+
+    class Remind(Job, unique_for=3600):
+        def perform(self, invoice_id: int) -> None: ...
+
+    class Open(Reconciler, every=60):
+        pending = derive(Charge, select(Invoice.id).where(Invoice.status == "open"))
+
+    class Unpaid(Reconciler, every=60, shadow=True):
+        pending = derive(Remind, select(Invoice.id).where(Invoice.id < 6))
+
+    found = flush_drill(Open, Unpaid, points=["queued", "lists"])
+
+    assert (found.rows, found.held) == (12, 5)
+    with pytest.raises(ValueError, match="0 rows are pending beside 5 that are held back"):
+        flush_drill(Unpaid)
+
+
+def test_shares_of_tenants_lose_no_row(shop: Engine) -> None:
+    class Charge(Job, unique_for=3600):
+        def perform(self, invoice_id: int) -> None:
+            with shop.begin() as connection:
+                mine = update(Invoice).where(Invoice.id == invoice_id)
+                connection.execute(mine.values(status="paid", charged=Invoice.charged + 1))
+
+    class Open(Reconciler, every=60, fair=Fair(per_tenant=4)):
+        rows = select(Invoice.id).where(Invoice.status == "open")
+        pending = derive(Charge, rows, tenant=Invoice.charged)
+
+    assert flush_drill(Open, points=["queued", "lists"]).rows == 12
+    assert min(charged(shop)) == 1
 
 
 def test_too_few_rows_and_points_that_there_are_not_are_refused(shop: Engine) -> None:

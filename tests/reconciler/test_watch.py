@@ -7,6 +7,8 @@ import pytest
 from qik_core.embedded import Embedded
 from qik_core.errors import StoreError
 from qik_core.passes import Passes
+from qik_core.store import Store
+from qik_core.store.flush import FlushStore
 from reconciler.keeper import Watcher
 from reconciler.lost import LossKind
 from reconciler.watch import EVERY, Watch
@@ -137,6 +139,24 @@ def test_what_workers_find_gone_after_a_loss_of_everything_is_part_of_it(
     clock.now += 3600.0
     raw.hincrby("qik:counts", "lost_exchanges", 1)
     assert watch.witness() is not None
+
+
+def test_what_workers_find_gone_behind_a_flush_on_purpose_is_a_loss(
+    seam: Passes, raw: Any, redis_url: str
+) -> None:
+    watch = Watch(seam, name="me")
+    watch.witness()
+    flush = FlushStore(Store(redis_url), "ann")
+    flush.turn()
+    flush.renew(seam.look().loss)
+    flushed = watch.witness()
+    raw.hincrby("qik:counts", "lost_exchanges", 2)
+    held = watch.witness()
+
+    assert flushed is not None
+    assert held is not None
+    assert (flushed.on_purpose, flushed.text) == (True, "everything was flushed on purpose")
+    assert (held.kind, held.on_purpose) == (LossKind.HELD, False)
 
 
 def test_locks_deleted_by_hand_are_not_taken_for_an_empty_redis(seam: Passes, raw: Any) -> None:

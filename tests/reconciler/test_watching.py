@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select, update
 
-from qik_core.passes import Passes, Told
+from qik_core.passes import Passes, Telling
 from reconciler import Backpressure
 from reconciler.bookmarks import Bookmark, Bookmarks
 from reconciler.engines import Engines
@@ -96,11 +96,11 @@ def test_a_pass_under_way_says_how_far_it_is(
     half, go = threading.Event(), threading.Event()
 
     class Halting(Passes):
-        def push(self, *args: Any, **options: Any) -> Told:
+        def start(self, *args: Any, **options: Any) -> Telling:
             if raw.llen("queue:work") == 60:
                 half.set()
                 assert go.wait(60)
-            return super().push(*args, **options)
+            return super().start(*args, **options)
 
     made = Tools.of(Halting(seam._store), engines, "other")
     thread = threading.Thread(target=run, args=(made, definition))

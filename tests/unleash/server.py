@@ -1,6 +1,6 @@
 """A real Unleash server: the npm package, run by the Node of a wheel, on a database of the tests' PostgreSQL.
 
-`scripts/unleash` installs it. It is a program of its own, spoken to by HTTP alone.
+`scripts/npm` installs it. It is a program of its own, spoken to by HTTP alone.
 """
 
 from __future__ import annotations

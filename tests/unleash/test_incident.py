@@ -21,7 +21,7 @@ from tests.integration.shop import NOTES, Shop
 from tests.reconciler import tables
 from tests.reconciler.shop import Item
 from tests.unleash.server import BACKEND, UnleashServer
-from tests.waiting import eventually
+from tests.waiting import busy, eventually
 
 ROWS, EDGES, REFRESH = 5_000, 250, 1.0
 FLAG = "disable_work"
@@ -196,7 +196,7 @@ def stop(incident: Incident, unleash: UnleashServer, raw: redis.Redis) -> None:
     assert raw.info("memory")["used_memory"] < memory * 1.05
     print(f"published after {published - flipped:.2f} s, last start after {last - flipped:.2f} s")
     # Whoever has a machine to himself sees the last start within refresh + 1 s; this one may have a load of 15.
-    assert published - flipped < 20 * REFRESH
+    assert published - flipped < 20 * REFRESH * busy()
     assert last < seen + 1.0
 
 

@@ -31,6 +31,12 @@ def test_a_question_or_two_without_an_answer_worry_nobody() -> None:
     assert Answers(100.0, "").stale(5.0, 117.0) == "does not answer, since 17.0 s"
 
 
+def test_who_looks_is_told_of_the_first_question_without_an_answer() -> None:
+    assert Answers(100.0, "").said(5.0, 101.0) == ""
+    assert Answers(100.0, "answers 500").said(5.0, 101.0) == "answers 500"
+    assert Answers(100.0, "answers 500").said(5.0, 117.0) == "answers 500, since 17.0 s"
+
+
 def test_a_server_that_never_answered_is_named_at_once() -> None:
     assert Answers(None, "").stale(5.0, 117.0) == ""
     assert Answers(None, "answers 500").stale(5.0, 117.0) == "answers 500"

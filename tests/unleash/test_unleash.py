@@ -261,3 +261,42 @@ def test_the_library_is_loaded_by_no_start_and_by_the_thread_that_polls() -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_what_no_database_can_keep_is_left_out_alone_and_said(stub: Stub, make: Make) -> None:
+    stub.way = good(
+        document(feature("disable_charge", rollout()), feature("disable_mail", rollout()))
+    )
+    provider = make()
+    known(provider, "disable_charge", "disable_mail")
+
+    stub.way = good(
+        document(
+            feature("disable_charge", rollout(), description="half \0 a reason"),
+            feature("disable_" + "x" * 200, rollout()),
+            feature("disable_\0", rollout()),
+            feature("disable_queue_slow", rollout()),
+        )
+    )
+
+    known(provider, "disable_charge", "disable_queue_slow")
+    assert provider.health().count("no name of a switch") == 2
+    assert "disable_charge has a text with a NUL" in provider.health()
+
+
+def test_half_a_character_in_one_flag_holds_up_no_other(stub: Stub, make: Make) -> None:
+    half = "\ud83d"  # as servers send what was cut off within an emoji
+    stub.way = good(
+        document(
+            feature("other", rollout(), description=half),
+            feature("disable_charge", rollout(), description=f"the \U0001f6d1 or {half}"),
+            feature(f"disable_{half}", rollout()),
+            feature("disable_mail", {"name": "custom"}, rollout(50)),
+        )
+    )
+
+    provider = make()
+
+    known(provider, "disable_charge", "disable_mail")
+    assert provider.rules()["disable_charge"][0].reason == "the \U0001f6d1 or \ufffd"  # type: ignore[index]
+    assert "no name of a switch" in provider.health()

@@ -38,7 +38,7 @@ if want > 0 then read_locks(E, {"#"}) end -- this exchange may be the first to f
 local age = NOW * 1000 - E.birth
 if want > 0 and #queues > 0 and not (age >= 0 and age < tonumber(ARGV[6])) then
   jobs, runs, popped = fetch(E, W, queues, want, ARGV[2] .. ".")
-  if popped == 0 and not W.alone then sleep_on(queues, ARGV[3]) end
+  if popped < want and not W.alone then sleep_on(queues, ARGV[3]) end
 end
 if settled == 0 and popped == 0 then return {"idle", E.text, STAMP, 0, ""} end
 if W.superseded > 0 then redis.call("HINCRBY", K.counts, "superseded", W.superseded) end

@@ -14,7 +14,7 @@ local wrong = misfit(KEYS[1], "list", KEYS[2], "none")
 if wrong then return wrong end
 local length = redis.call("LLEN", KEYS[1])
 if length == 0 then return 0 end
-if (tonumber(redis.call("GET", K.n .. KEYS[1])) or 0) > length then redis.call("SET", K.roll, "1", "EX", 300) end
+if (tonumber(redis.pcall("GET", K.n .. KEYS[1])) or 0) > length then redis.call("SET", K.roll, "1", "EX", 300) end
 redis.call("RENAME", KEYS[1], KEYS[2])
 redis.call("SADD", K.aside, KEYS[2])
 redis.call("DEL", K.n .. KEYS[1])

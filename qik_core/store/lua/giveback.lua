@@ -11,6 +11,7 @@
 -- include: epoch locks wake home
 redis.call("DEL", K.never)
 local E, hash, holder, given, superseded = open_epoch(ARGV[1]), KEYS[1], ARGV[2], 0, 0
+local dead = hash:sub(1, #K.recovering) == K.recovering and hash:sub(#K.recovering + 1)
 local mark = redis.call("HGET", hash, "#")
 if mark == "fenced" then return {"fenced", E.text, STAMP, 0, 0} end
 if not mark and ARGV[3] == "0" then return {"lost", E.text, STAMP, 0, 0} end
@@ -25,6 +26,7 @@ for i = 4, #ARGV, 4 do
     if rec and not is_mine(rec, jid, holder) then
       superseded = superseded + 1
     else
+      if dead then redis.call("SREM", K.idle .. queue, dead) end -- what comes back must wake somebody who lives
       send_home(where, queue, ARGV[i + 3] ~= "" and ARGV[i + 3] or raw, unique)
       if digest and until_ == "S" then
         write_locks(E, {digest, record("q", "0", rec and rec:sub(3, 8) or "------", NOW + seconds, jid)}, {})

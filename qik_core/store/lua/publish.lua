@@ -11,6 +11,7 @@
 redis.call("DEL", K.never)
 local head = redis.pcall("GETRANGE", K.switches, 0, 59)
 local version, known = (type(head) == "string" and head or ""):match('^{"version":(%d+),"known":(%l+),')
+if version and #version > 16 then version, known = nil, nil end -- no snapshot has such a one
 if version and tonumber(version) > tonumber(ARGV[1]) then return version end
 if known == "true" and ARGV[2] == "0" then return version end
 redis.call("SET", K.switches, ARGV[3])

@@ -22,7 +22,7 @@ end
 local rolling = (redis.call("GET", K.epoch) or ""):match("^%S+ %S+ (%S+) ")
 if rolling and rolling ~= "-" then return -1 end
 if #raws > 0 and not redis.call("SET", K.released .. class, "1", "NX", "PX", ARGV[2]) then return -1 end
-if #raws == 0 and tonumber(redis.call("HGET", K.helds, class) or 0) > 0 and redis.call("EXISTS", KEYS[1]) == 0 then
+if #raws == 0 and (tonumber(redis.call("HGET", K.helds, class)) or 0) > 0 and redis.call("EXISTS", KEYS[1]) == 0 then
   redis.call("SET", K.roll, "1", "EX", 300) -- somebody deleted the list: the locks of what it held must be found
 end
 local taken, released = take(KEYS[1], raws, ARGV[3]), 0

@@ -10,4 +10,4 @@
 redis.call("DEL", K.never)
 local count = redis.call("HGET", K.switched, ARGV[1])
 redis.call("HDEL", K.switched, ARGV[1])
-return tonumber(count) or 0
+return count and #count < 16 and tonumber(count:match("^%d+$")) or 0

@@ -8,8 +8,7 @@
 --
 -- include: epoch locks
 redis.call("DEL", K.never)
-local E, fields, reply = open_epoch(ARGV[1]), {"#"}, {}
-for i = 1, #ARGV[2] / 22 do fields[i + 1] = ARGV[2]:sub(i * 22 - 21, i * 22) end
+local E, fields, reply = open_epoch(ARGV[1]), fields_of(ARGV[2]), {}
 local found, expired = read_locks(E, fields), false
 for i = 1, #fields - 1 do
   local rec = found[i + 1]

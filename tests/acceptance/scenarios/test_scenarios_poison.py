@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from reconciler.tables import row_state
 from tests.acceptance.scenarios.world import Size, World, sizes
-from tests.waiting import eventually
+from tests.waiting import busy, eventually
 
 POISON = """
 from qik_core.outcomes import RetryIn
@@ -72,18 +72,18 @@ def test_scenario_24_a_quarantined_row_has_one_new_chance_by_version_release_or_
 
     world.change(rows[0], version=2)
     runs[rows[0]] += 1
-    _await_held(world, runs, every + 2)
+    _await_held(world, runs, (every + 2) * busy())
 
     world.command("quarantine", "release", "Items", str(rows[1]), "--yes", "--app", "shop")
     runs[rows[1]] += 1
-    _await_held(world, runs, every + 2)
+    _await_held(world, runs, (every + 2) * busy())
 
     first = world.reconcilers[0]
     first.terminate()
     first.wait(10)
     world.reconcile(QIK_RELEASE="r2")
     runs.update(rows)
-    _await_held(world, runs, every + 2 + 5)
+    _await_held(world, runs, (every + 2 + 5) * busy())
     world.await_passes(4)
     _await_held(world, runs, 1)
 

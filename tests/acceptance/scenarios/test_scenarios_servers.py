@@ -30,14 +30,14 @@ def test_scenario_41_a_full_redis_is_drained_and_serves_again_without_a_restart(
     world.plain(every=0.5)
     world.fill(range(1, size.rows + 1))
     world.reconcile()
-    eventually(lambda: raw.llen("queue:work") == size.rows, 30)
+    eventually(lambda: raw.llen("queue:work") == size.rows, 60)
     raw.config_set("maxmemory", raw.info("memory")["used_memory"])
     late = size.rows + 1
     world.fill([late])
     with pytest.raises(NotEnqueued, match="full"):
         Work.perform_async(late)
     refused = eventually(
-        lambda: [row for row in world.ledger() if "full" in (row.reason or "")], 10
+        lambda: [row for row in world.ledger() if "full" in (row.reason or "")], 30
     )
     assert {row.outcome for row in refused} <= {"gated", "failed"}
 

@@ -11,6 +11,7 @@ from qik_core.store.exchange import Kind
 from qik_core.store.records import Records
 from tests.qik_core.api.places import foreign, name, nothing_missing, put
 from tests.qik_core.store.rig import Rig, done, other
+from tests.qik_core.store.test_held import hold
 
 WAITING = ["queue:default", "schedule", "qik:later:default", "retry"]
 
@@ -42,6 +43,57 @@ def test_a_suspect_is_removed_too(rig: Rig) -> None:
 
     assert cancel(name(1), rig.store) is Cancelled.REMOVED
     assert rig.locks() == 0
+
+
+@pytest.mark.every_server
+@pytest.mark.parametrize("pushed", [False, True])
+def test_a_job_that_is_held_by_a_switch_is_removed_with_its_lock(rig: Rig, pushed: bool) -> None:
+    if pushed:
+        rig.edge(1, 2, held="Charge")
+    else:
+        rig.edge(1, 2)
+        worker = rig.worker()
+        hold(worker, worker.fetch())
+
+    assert cancel(name(1), rig.store) is Cancelled.REMOVED
+
+    assert rig.lock(1) is None
+    assert rig.lock(2) is not None
+    assert marks(rig) == {}
+    (left,) = rig.raw.lrange("qik:held:Charge+" if pushed else "qik:held:Charge", 0, -1)
+    assert rig.raw.hget("qik:held", "Charge") == b"%d" % len(left)
+    assert rig.edge(3, keys=[1]) == [Code.ENQUEUED]
+    assert nothing_missing(rig)
+
+
+@pytest.mark.every_server
+def test_a_job_that_is_cancelled_while_its_class_is_off_ends_and_is_not_held(rig: Rig) -> None:
+    rig.edge(1, 2)
+    worker = rig.worker()
+    jobs = worker.fetch()
+
+    assert cancel(name(1), rig.store) is Cancelled.ASKED
+    assert rig.edge(11, keys=[1]) == [Code.DIRTIED]
+    hold(worker, jobs)
+
+    assert rig.lock(1) is None
+    assert rig.lock(2) is not None
+    assert (rig.queued(), rig.raw.llen("qik:held:Charge"), worker.held) == ([], 1, 0)
+    assert rig.raw.hget("qik:counts", "cancelled") == b"1"
+    assert cancel(name(1), rig.store) is Cancelled.NOT_FOUND
+
+
+def test_a_mark_that_no_longer_counts_or_cannot_be_read_lets_a_job_be_held(rig: Rig) -> None:
+    rig.edge(1, 2)
+    worker = rig.worker()
+    first, second = worker.fetch()
+    rig.raw.zadd("qik:cancelled", {name(1): 5.0})
+    hold(worker, [first])
+    rig.raw.delete("qik:cancelled")
+    rig.raw.set("qik:cancelled", "somebody's")
+    hold(worker, [second])
+
+    assert (rig.raw.llen("qik:held:Charge"), rig.locks()) == (2, 2)
 
 
 @pytest.mark.every_server

@@ -62,3 +62,14 @@ def test_keys_that_hold_something_else_and_an_empty_redis_count_nothing(
     raw.sadd("queues", "q", "no queue")
 
     assert census(store.links).jobs == {}
+
+
+def test_held_jobs_are_counted_once_whatever_else_stands_beside_them(
+    redis_url: str, raw: Any
+) -> None:
+    raw.hset("qik:held", mapping={"A": "garbage", "A+": 1, "B": 1, b"\xff": 1})
+    raw.lpush("qik:held:A", *ours("A", 2))
+    raw.lpush("qik:held:A+", *ours("A", 1))
+    raw.set("qik:held:B", "something else")
+
+    assert census(Store(redis_url).links).jobs == {"A": {Where.HELD: 3}}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 
-from qik_core.drilling import Place, Scratch
+from qik_core.drilling import Place, Scratch, Snapshot
 from qik_core.errors import StoreError
 from qik_core.store.exchange import Kind
+from qik_core.store.link import Link
 from tests.qik_core.store.rig import Rig, digest, other
 
 
@@ -101,11 +104,69 @@ def test_a_snapshot_that_cannot_come_back_leaves_no_transaction_open(
     snapshot = scratch.snapshot()
     limit = scratch.limit(1)
 
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError) as raised:
         scratch.restore(snapshot)
+    assert "mixture" not in str(raised.value)  # nothing was done
 
     scratch.limit(limit)
     assert scratch.residents().keys == raw.dbsize()
+
+
+def test_a_key_of_a_snapshot_that_is_refused_is_an_error_and_not_done(
+    rig: Rig, scratch: Scratch
+) -> None:
+    rig.push(1)
+    entries = scratch.snapshot().entries
+
+    with pytest.raises(StoreError, match=r"mixture.*refused .'RESTORE', b'broken'.*DUMP payload"):
+        scratch.restore(Snapshot([*entries, (b"broken", 0, b"no dump")]))
+
+    assert scratch.restore(Snapshot(entries)) == len(entries)
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen before", "new"])
+def test_no_key_that_comes_while_a_redis_is_broken_outlives_it(
+    raw: redis.Redis, scratch: Scratch, monkeypatch: pytest.MonkeyPatch, *, seen: bool
+) -> None:
+    call = Link.call
+    tries = []
+
+    def late(link: Link, *args: Any, **rest: Any) -> Any:
+        if args[0] == "UNLINK":
+            tries.append(args)
+            raw.set("late" if seen else f"late {len(tries) // 3}", 1)
+        return call(link, *args, **rest)
+
+    raw.set("early", 1)
+    snapshot = scratch.snapshot()
+    raw.set("late", 1)
+    scratch.wipe()
+    monkeypatch.setattr(Link, "call", late)
+
+    scratch.restore(snapshot)
+    assert raw.keys() == [b"early"]
+    assert scratch.wipe() > 0
+    assert raw.dbsize() == 0
+    assert seen is (len(tries) == 2)
+
+
+def test_a_redis_into_which_others_write_all_the_time_is_not_called_empty(
+    raw: redis.Redis, scratch: Scratch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, numbers = Link.call, itertools.count()
+
+    def late(link: Link, *args: Any, **rest: Any) -> Any:
+        if args[0] == "UNLINK":
+            raw.set(f"session:{next(numbers)}", 1)
+        return call(link, *args, **rest)
+
+    raw.set("early", 1)
+    monkeypatch.setattr(Link, "call", late)
+
+    with pytest.raises(StoreError, match=r"^new keys.*who else uses it"):
+        scratch.wipe()
+    with pytest.raises(StoreError, match=r"mixture.*who else uses it"):
+        scratch.restore(scratch.snapshot())
 
 
 def test_memory_is_limited_and_given_back(raw: redis.Redis, scratch: Scratch) -> None:

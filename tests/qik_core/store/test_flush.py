@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import os
-import socket
 from typing import Any
 
 import pytest
 
 from qik_core.errors import WrongType
 from qik_core.results import Code
-from qik_core.store.flush import FlushStore, Home, Place, TurnLost, home_of
+from qik_core.store.flush import FlushStore, Home, Place, home_of
 from qik_core.store.link import Link
-from qik_core.store.records import Claim
 from qik_core.store.rolls import Roll
 from tests.qik_core.store.rig import Rig, jid
 
@@ -41,70 +38,6 @@ def sort(flush: FlushStore, home: Home, gone: str) -> bool:
 
 def state(rig: Rig, key: int) -> str:
     return (rig.lock(key) or "-")[0]
-
-
-# --- turns ---------------------------------------------------------------------------------------
-
-
-def test_one_flush_at_a_time_has_the_turn_and_says_who(rig: Rig, flush: FlushStore) -> None:
-    other = FlushStore(rig.store, "bob the second")
-
-    assert other.turn() == "alice"
-    assert flush.turn() == "", "who has it keeps it"
-    flush.give_up()
-    assert other.turn() == ""
-    assert flush.turn() == "bob the second"
-
-
-def test_a_turn_that_is_given_up_by_somebody_else_stays(rig: Rig, flush: FlushStore) -> None:
-    FlushStore(rig.store, "bob").give_up()
-
-    assert FlushStore(rig.store, "bob").turn() == "alice"
-
-
-def test_the_turn_of_a_process_of_this_host_that_has_died_is_over(rig: Rig, raw: Any) -> None:
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    raw.set("qik:flusher", f"aaaa {pid} {socket.gethostname()} eve")
-    assert FlushStore(rig.store, "bob").turn() == ""
-
-    raw.set("qik:flusher", f"aaaa {pid} another-host eve")
-    assert FlushStore(rig.store, "bob").turn() == "eve", "of another host nobody knows"
-
-
-def test_no_step_is_done_by_whoever_has_lost_the_turn(
-    rig: Rig, flush: FlushStore, raw: Any
-) -> None:
-    rig.push(1)
-    rig.push(2, delays=[60])
-    where = aside(flush)
-    length, _ = flush.head(where)
-    loss = rig.store.look().loss
-    raw.set("qik:flusher", "ffff 1 elsewhere bob")
-
-    with pytest.raises(TurnLost):
-        flush.sort(where, length, [True])
-    with pytest.raises(TurnLost):
-        flush.aside(QUEUE)
-    with pytest.raises(TurnLost):
-        flush.renew(loss)
-    with pytest.raises(TurnLost):
-        flush.drop(home_of(b"schedule") or QUEUE, [Claim(b"x", "y")], None)
-    assert raw.llen(where.trash) == 1
-    assert rig.store.look().loss == loss
-
-
-def test_a_turn_that_has_run_out_is_taken_again_by_the_next_step(
-    rig: Rig, flush: FlushStore, raw: Any
-) -> None:
-    rig.push(1, 2)
-    where = aside(flush)
-    raw.delete("qik:flusher")  # as when the database took long to answer
-
-    assert sort(flush, where, "x")
-    assert FlushStore(rig.store, "bob").turn() == "alice"
 
 
 # --- aside ---------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ def test_every_step_works_while_redis_is_full(rig: Rig, raw: Any) -> None:
     flush = FlushStore(rig.store, "alice")
 
     assert flush.turn() == ""
+    flush.note("0123456789ab")
     where = aside(flush)
     sort(flush, where, "xb" * 50)
     scheduled = home_of(b"schedule")
@@ -33,6 +34,10 @@ def test_every_step_works_while_redis_is_full(rig: Rig, raw: Any) -> None:
     assert sum(flush.drop(scheduled, claims, None)) == 50
     flush.renew(rig.store.look().loss)
     flush.keep(scheduled, raws, None)
+    jids = [each.jid for each in claims]
+    assert flush.removed("0123456789ab", jids) == set(jids)
+    flush.note("0123456789ab")
+    assert flush.removed("0123456789ab", jids) == set()
     flush.give_up()
 
     assert raw.llen("queue:default") == 50

@@ -345,3 +345,22 @@ def test_the_numbers_say_what_is_held_also_beside_a_key_of_another_type(
     raw.delete(key)
     raw.set(key, "x")
     assert held.held(rig.link.call) == [HeldJobs("Charge", -1, size or 0)]
+
+
+def test_names_that_no_class_has_and_sizes_that_are_no_number_hide_nothing(
+    rig: Rig, raw: redis.Redis
+) -> None:
+    rig.push(1, held="Charge")
+    raw.hset("qik:held", mapping={"Charge": "garbage", "Charge+": 7, b"\xff": 7, b"\xfe": 7})
+
+    assert held.names(rig.link.call) == ["Charge"]
+    assert held.held(rig.link.call) == [HeldJobs("Charge", 1, 0)]
+
+
+def test_a_class_whose_size_is_no_number_is_forgotten_when_nothing_is_held(
+    rig: Rig, raw: redis.Redis
+) -> None:
+    raw.hset("qik:held", "Charge", "garbage")
+
+    assert release(rig) == 0
+    assert not raw.exists("qik:held")

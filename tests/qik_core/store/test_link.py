@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 import select
+import signal
+import time
 from typing import Any
 
 import pytest
 
+from qik_core.embedded import Embedded
 from qik_core.errors import SettingsError, StoreUnavailable
-from qik_core.store.link import Link, Links
-from tests.waiting import eventually
+from qik_core.store.link import Hurried, Link, Links
+from tests.waiting import busy, eventually
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,48 @@ def test_an_answer_that_nobody_read_is_not_taken_for_that_of_the_next_call(redis
 
     assert links.call("ECHO", "mine") == b"mine"
     links.close()
+
+
+def test_calls_that_are_each_quick_enough_end_when_all_together_take_too_long(
+    redis_url: str,
+) -> None:
+    link = Hurried(redis_url, seconds=0.5)
+    began = time.monotonic()
+
+    def ask() -> None:
+        while time.monotonic() - began < 20:
+            link.call("BLPOP", "nothing", "0.1")
+
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        ask()
+
+    assert time.monotonic() - began < 2 * busy()
+
+
+def test_a_call_waits_no_longer_than_is_left_for_all(
+    redis_server: Embedded, redis_url: str
+) -> None:
+    link = Hurried(redis_url, seconds=0.5)
+    link.call("PING")
+    os.kill(redis_server.pid or 0, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        with pytest.raises(StoreUnavailable):
+            link.call("PING")
+    finally:
+        os.kill(redis_server.pid or 0, signal.SIGCONT)
+
+    assert time.monotonic() - began < 1.5 * busy()
+
+
+def test_a_url_cannot_make_a_call_wait_longer_than_its_deadline(redis_url: str) -> None:
+    joint = "&" if "?" in redis_url else "?"
+    link = Link(f"{redis_url}{joint}socket_timeout=30&socket_connect_timeout=30", timeout=0.2)
+    link.call("PING")
+    began = time.monotonic()
+
+    with pytest.raises(StoreUnavailable):
+        link.call("BLPOP", "nobody-pushes-here", 10)
+
+    assert time.monotonic() - began < 2 * busy()
+    link.close()

@@ -276,3 +276,15 @@ def test_a_job_is_found_by_its_jid_wherever_it_is(rig: Rig) -> None:
     assert (found[5].digest, found[5].position) == (digest(5).decode(), 1)
     worker.exchange(done(second))
     assert find(rig.store, jid(2).decode()) is None
+
+
+def test_a_job_is_looked_for_in_long_sets_no_longer_than_the_time_allows(rig: Rig) -> None:
+    for key in ("schedule", "retry", "dead", "qik:later:default"):
+        rig.raw.zadd(key, {f'{{"jid":"{key}-{number}"}}': number for number in range(5_000)})
+    rig.push(1)
+    rig.raw.config_resetstat()
+
+    assert find(rig.store, "nobody", patience=0) is None
+    assert rig.raw.info("commandstats")["cmdstat_zscan"]["calls"] == 8
+
+    assert find(rig.store, "retry-7") is not None

@@ -74,3 +74,17 @@ def test_who_may_not_ask_for_the_server_gets_no_answer(redis_url: str, raw: Any)
         assert life(Store(redis_url)) == ""
     finally:
         raw.acl_setuser("default", enabled=True, nopass=True, keys="*", commands=["+@all"])
+
+
+@pytest.mark.parametrize("garbage", ["x", "nan", "inf", "1e300", "-5", "9" * 400])
+def test_marks_and_totals_that_are_no_number_count_as_none(
+    redis_url: str, raw: Any, garbage: str
+) -> None:
+    store = Store(redis_url)
+    raw.hset("qik:witness", "a", garbage)
+    raw.hset("qik:counts", mapping={"lost_exchanges": garbage, "deleted_by_hand": 3})
+    first, second = witness(store, "a"), witness(store, "a")
+
+    assert (first.before, second.before) == (None, first.now)
+    assert abs(first.now / 1000 - time.time()) < 60
+    assert (first.lost_exchanges, first.deleted) == (0, 3)

@@ -13,7 +13,8 @@ from qik_core.payload import Payload, Template, stamps
 from qik_core.results import Code
 from qik_core.store import Chunk, Origin
 from qik_core.store.exchange import Done, Fetched
-from qik_core.testing.memory import Entry, Memory, MemoryStore
+from qik_core.testing.memory import Entry, Memory
+from qik_core.testing.stores import MemoryStore
 from tests.qik_core.store.rig import Rig, Worker
 
 HOUR = 3600.0

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -77,6 +77,19 @@ def test_jobs_that_wait_are_listed_as_in_a_fake(server: Real) -> None:
         ("Mail", ("later",)),
     ]
     assert assert_enqueued(Mail, "later", at=timedelta(hours=1)).queue == "mail"
+
+
+def test_a_push_may_be_on_its_way_before_its_delay_begins(server: Real) -> None:
+    Mail.perform_in(3600, "later")
+    raw = redis.Redis.from_url(server.url)
+    (member,) = cast("list[bytes]", raw.zrange("schedule", 0, -1))
+    raw.zincrby("schedule", 0.5, member)
+    assert_enqueued(Mail, "later", at=timedelta(hours=1))
+
+    raw.zincrby("schedule", 1.0, member)
+    with pytest.raises(AssertionError, match="after its push"):
+        assert_enqueued(Mail, "later", at=timedelta(hours=1))
+    raw.close()
 
 
 def test_what_is_not_due_stays(server: Real) -> None:

@@ -94,7 +94,13 @@ def test_a_redis_is_left_empty_by_a_drill_that_failed(redis_url: str, raw: redis
 
 
 def test_the_databases_of_the_settings_have_to_be_meant(tmp_path: Path) -> None:
-    refused = [wanted("shop"), wanted("shop", database_url=NAMED), wanted(database_url=NAMED)]
+    spelt = "postgresql+psycopg://shop:secret@DB:5432/production?sslmode=require"
+    refused = [
+        wanted("shop"),
+        wanted("shop", database_url=NAMED),
+        wanted(database_url=NAMED),
+        wanted(database_url=spelt),
+    ]
     for each in refused:
         with pytest.raises(Unsafe, match="--i-mean-it"):
             places.databases_of(each, tmp_path)

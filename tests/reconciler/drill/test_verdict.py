@@ -32,6 +32,16 @@ FLAWS: dict[str, tuple[Plant, str]] = {
         lambda e: replace(with_left(e, untold=("Work 7",)), effects=None),
         "lost",
     ),
+    "a row of the drill's own that is held back": (
+        lambda e: replace(
+            with_left(e, held={"quarantined": ("DrillWork 1",)}), effects=Effects(2, 1)
+        ),
+        "held back on purpose, not lost",
+    ),
+    "work that went on and on": (
+        lambda e: replace(e, given_up="NotDrained: 2 rows are pending"),
+        "ended before all was done",
+    ),
     "an effect that happened twice": (
         lambda e: replace(e, effects=Effects(2, 2, ("row 1",))),
         "doubled",
@@ -88,6 +98,28 @@ def test_what_an_application_of_ones_own_lacks_is_no_finding() -> None:
     assert off(with_left(own, jobs={"retrying": 3}, locks=3, told=("Work 7",))) == []
 
 
+def test_rows_that_are_held_back_on_purpose_are_named_and_not_lost() -> None:
+    names = {"over_share": ("Work 1", "Work 2"), "shadow": ("Mail 1",)}
+    own = replace(with_left(good(), held=names), effects=None, optional=True)
+
+    assert off(own) == []
+    assert lost(own) == 0
+    (finding,) = [each for each in judge(own) if each.what.startswith("held back")]
+    assert finding.value == "3 rows (2 over_share, 1 shadow)"
+    assert finding.detail == "over_share: Work 1; over_share: Work 2; shadow: Mail 1"
+    assert lost(replace(own, effects=Effects(9, 6))) == 0
+
+
+def test_rows_whose_job_a_fault_took_and_that_are_held_back_are_said_apart() -> None:
+    (finding,) = [
+        each
+        for each in judge(with_fault(good(), 0, held=4, note="in a pass"))
+        if "emptied" in each.what
+    ]
+
+    assert finding.value.endswith("; 4 more rows are held back on purpose; in a pass")
+
+
 def test_a_process_that_died_ends_its_runs_and_no_run_of_another_time() -> None:
     evidence = good()
     late = Run("b", "j3", 4242, 11.5, 11.6, "ok")  # the process id came again
@@ -106,7 +138,7 @@ def test_a_long_run_overlaps_with_every_run_inside_it() -> None:
         "overlaps",
         "2",
         good=False,
-        detail="a: processes 10 and 11, 0.20 s apart; a: processes 10 and 11, 0.60 s apart",
+        detail="a: processes 10 and 11 at 7.2 s, 0.20 s apart; a: processes 10 and 11 at 7.6 s, 0.60 s apart",
     )
 
 

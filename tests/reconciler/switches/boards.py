@@ -12,8 +12,9 @@ from qik_core.store import Store
 from qik_core.switches import Rule, Snapshot
 from reconciler import audit
 from reconciler.switches.provider import Rules
-from reconciler.switches.settling import By
+from reconciler.switches.settling import By, copy, settle
 from reconciler.switches.switchboard import Switchboard
+from reconciler.switches.table import Health, Table
 
 FLAG = Rule(source="unleash", reason="rollout")
 BY = By("ana@host", "double charging")
@@ -39,7 +40,7 @@ class Says:
     def health(self) -> str:
         return self.problem
 
-    def close(self) -> None: ...
+    def close(self, seconds: float = 0.0) -> None: ...
 
 
 class Process:
@@ -75,3 +76,15 @@ def published(raw: Any) -> Snapshot:
 
 def audited(home: Engine) -> list[tuple[str, str, str]]:
     return [(each.action, each.subject, each.who) for each in audit.read(home, 0.0)]
+
+
+def provider_says(table: Table, **flags: Rule) -> None:
+    """Let a process of reconcilers have copied what a flag service says."""
+    rules = {flag: (rule,) for flag, rule in flags.items()}
+
+    def write(writer: Any) -> None:
+        copy(writer, "unleash", rules)
+        writer.note("unleash", Health("", writer.before.now))
+        settle(writer, {})
+
+    table.change(write)

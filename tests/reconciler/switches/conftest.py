@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Engine
 
+from qik_core.passes import Passes
+from reconciler.switches.acts import Switcher
+from reconciler.switches.table import Table
 from tests.reconciler.switches.boards import Process, Says
 
 
@@ -19,3 +22,13 @@ def process(home: Engine, redis_url: str) -> Iterator[Callable[..., Process]]:
     yield start
     for each in started:
         each.store.close()
+
+
+@pytest.fixture
+def table(home: Engine) -> Table:
+    return Table(home)
+
+
+@pytest.fixture
+def switcher(home: Engine, seam: Passes) -> Switcher:
+    return Switcher(home, seam)

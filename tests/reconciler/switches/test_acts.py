@@ -10,32 +10,23 @@ from sqlalchemy import Engine, create_engine
 from qik_core.embedded import Embedded
 from qik_core.passes import Passes
 from qik_core.store import Store
-from qik_core.switches import Condition, Field, Operator, Rule, Snapshot
+from qik_core.switches import Condition, Field, Operator, Snapshot
 from reconciler import audit
 from reconciler.switches.acts import Order, Switcher
-from reconciler.switches.settling import By, adopt, copy, forget, settle
-from reconciler.switches.table import NOW, Health, Said, Table, Writer
+from reconciler.switches.fitting import UnfitSwitch
+from reconciler.switches.publishing import NotPublished
+from reconciler.switches.settling import By, adopt, settle
+from reconciler.switches.table import Table
+from tests.reconciler.switches.boards import BY, FLAG, provider_says
 
-BY = By("ana@host", "double charging")
 AGAIN = By("bo@host", "mended")
 ORDER = Order(flag="disable_work", by=BY)
-FLAG = Rule(source="unleash", reason="rollout")
 
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
     """Statements are tested on each database where they are; here it is what they come to."""
     return sqlite_url
-
-
-@pytest.fixture
-def table(home: Engine) -> Table:
-    return Table(home)
-
-
-@pytest.fixture
-def switcher(home: Engine, seam: Passes) -> Switcher:
-    return Switcher(home, seam)
 
 
 @pytest.fixture
@@ -51,18 +42,6 @@ def fresh(redis_url: str) -> Snapshot:
 
 def audited(home: Engine) -> list[tuple[str, str, str]]:
     return [(each.action, each.who, each.reason) for each in audit.read(home, 0.0)]
-
-
-def provider_says(table: Table, **flags: Rule) -> None:
-    """Let a process of reconcilers have copied what a flag service says."""
-    rules = {flag: (rule,) for flag, rule in flags.items()}
-
-    def write(writer: Any) -> None:
-        copy(writer, "unleash", rules)
-        writer.note("unleash", Health("", writer.before.now))
-        settle(writer, {})
-
-    table.change(write)
 
 
 def test_what_is_disabled_is_in_sql_in_the_audit_and_in_redis_at_once(
@@ -218,44 +197,52 @@ def test_two_who_publish_at_the_same_moment_end_with_the_newer_word(
     assert fresh(redis_url).version == done.version
 
 
-# --- settling -----------------------------------------------------------------------------------
+def many(size: int) -> tuple[Condition, ...]:
+    """Return a condition of about so many bytes."""
+    tenants = tuple(f"{number:07d}" for number in range(size // 10))
+    return (Condition(Field.TENANT, Operator.IN, tenants),)
 
 
-def test_each_change_comes_into_the_audit_once_whoever_sees_it(table: Table, home: Engine) -> None:
-    for _ in range(3):
-        provider_says(table, disable_work=FLAG)
-    for _ in range(3):
-        provider_says(table)
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        (replace(ORDER, flag="disable_" + "x" * 200), "no name of a switch"),
+        (replace(ORDER, by=By("ana", "\udce9")), "half a character"),
+        (replace(ORDER, by=By("ana", "x" * 20_000)), "at most 16,000"),
+        (replace(ORDER, expires_in=1e300), "1970 to 9999"),
+        (replace(ORDER, where=many(1_100_000)), "more than 1,000,000: name fewer"),
+        (replace(ORDER, where=many(900_000)), "the largest is disable_work"),
+    ],
+)
+def test_what_could_not_be_kept_or_published_is_refused_before_anything_is_written(
+    switcher: Switcher, home: Engine, raw: Any, nowhere: Engine, order: Order, said: str
+) -> None:
+    table = Table(home)
+    switcher.disable(replace(ORDER, flag="disable_wide", where=many(200_000)))
+    before = audited(home), table.read().said, raw.get("qik:switches")
 
-    assert [each[:2] for each in audited(home)] == [("disabled", "unleash"), ("enabled", "unleash")]
+    for each in (switcher, Switcher(home, None), Switcher(nowhere, switcher.seam)):
+        done = each.disable(order)
+        assert (done.in_sql, done.version) == (False, None)
+        assert isinstance(done.errors[-1], UnfitSwitch)
+        assert said in str(done.errors[-1])
+
+    assert before == (audited(home), table.read().said, raw.get("qik:switches"))
+    assert switcher.disable(ORDER).version is not None
+    assert switcher.enable("disable_wide", By("ana", "\ud800")).version is None
+    assert switcher.enable("disable_wide", BY).version is not None
 
 
-def test_a_switch_that_expires_is_audited_with_what_it_stopped(table: Table, home: Engine) -> None:
-    past = replace(FLAG, source="sql", who="ana", expires_at=1.0)
+def test_a_redis_that_keeps_another_word_has_not_taken_this_one_and_that_is_said(
+    home: Engine, seam: Passes, redis_url: str
+) -> None:
+    class Outrun(Passes):
+        def publish(self, snapshot: Snapshot) -> int:
+            seam.publish(Snapshot(snapshot.version + 5_000, {}))
+            return super().publish(snapshot)
 
-    def was_on(writer: Any) -> None:
-        for source in ("sql", NOW):
-            writer.put(Said("disable_work", source, (past,), "ana", "", writer.before.now - 9, 5))
+    done = Switcher(home, Outrun(seam._store)).disable(ORDER)
 
-    table.change(was_on)
-
-    table.change(lambda writer: settle(writer, {"disable_work": 12}))
-
-    (entry,) = audit.read(home, 0.0)
-    assert (entry.action, entry.who, entry.details["dropped"]) == ("expired", "ana", 7)
-    assert "it was on because: rollout" in entry.reason
-    assert table.read().said == {}
-
-
-def test_a_provider_that_is_not_asked_any_more_stops_nothing(table: Table, home: Engine) -> None:
-    provider_says(table, disable_work=FLAG)
-
-    def gone(writer: Writer) -> None:
-        forget(writer, "unleash")
-        settle(writer, None)
-
-    table.change(gone)
-
-    assert (table.read().said, table.read().health) == ({}, {})
-    assert [each[0] for each in audited(home)] == ["disabled", "enabled"]
-    assert audit.read(home, 0.0)[-1].details["dropped"] is None
+    assert (done.in_sql, done.version) == (True, None)
+    assert isinstance(done.errors[0], NotPublished)
+    assert "disable_work" not in fresh(redis_url).rules

@@ -267,3 +267,42 @@ def test_a_flag_that_stops_nothing_is_said_with_the_one_that_may_be_meant(
     assert file.health() == "disable_wrok stops nothing here; did you mean 'disable_work'?"
     assert list(file.rules() or ()) == ["disable_wrok", "disable_mail"]
     assert len([each for each in caplog.records if "disable_wrok" in each.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "expires = inf",
+        "expires = nan",
+        f"expires = 1{'0' * 400}",
+        'reason = "\\u0000"',
+        f'reason = "{"x" * 16_001}"',
+        'tenant = "a\\u0000"',
+    ],
+)
+def test_an_entry_that_no_database_can_keep_is_left_out_alone_and_said(
+    path: Path, entry: str
+) -> None:
+    path.write_text("disable_x = true\n")
+    file = File(path)
+    look(file)
+
+    put(path, f"disable_z = true\n[disable_x]\n{entry}\n[disable_y]\n{entry}\n")
+    look(file)
+
+    assert file.rules() == {
+        "disable_x": (Rule(source="file"),),
+        "disable_z": (Rule(source="file"),),
+    }
+    assert "disable_x" in file.health()
+    assert "disable_y" in file.health()
+
+
+def test_a_name_that_no_flag_can_have_is_left_out_alone_and_said(path: Path) -> None:
+    path.write_text(f'disable_y = true\n"disable_\\u0000" = true\ndisable_{"x" * 192} = true\n')
+    file = File(path)
+
+    look(file)
+
+    assert list(file.rules() or ()) == ["disable_y"]
+    assert file.health().count("no name of a switch") == 2

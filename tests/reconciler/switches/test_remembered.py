@@ -34,6 +34,7 @@ def test_what_was_known_is_known_again_after_a_start_without_sql_and_redis(tmp_p
         b'{"form":1,"sources":[]}',
         b'{"form":1,"sources":{"sql":[]}}',
         b'{"form":1,"sources":{"sql":{"disable_x":[{"percent":"all"}]}}}',
+        b'{"form":1,"sources":{"sql":{"disable_x":7}}}',
         b"cos\nsystem\n(S'touch planted'\ntR.",
         b"\x80\x04\x95",
         b"[" * 100_000,

@@ -175,6 +175,37 @@ def test_nothing_pending_under_a_switch_is_said_to_be_switched_off(
     )
 
 
+def test_a_switch_hides_neither_rows_that_cannot_travel_nor_what_the_pass_has_noted(
+    home: Engine, tools: Tools, raw: Any, switch: Callable[..., None]
+) -> None:
+    fill(home, range(1, 11))
+    odd: set[int] = set()
+
+    class Work(Job, queue="work", unique_for=3600):
+        def perform(self, item_id: int) -> None: ...
+
+    def made(row: Any) -> Any:
+        return ("x" if row[0] in odd else row[0],)
+
+    class Items(Reconciler, every=60):
+        pending = derive(Work, select(Item.id), args=made)
+
+    run(Items.definition, tools)
+    raw.delete("queue:work")
+    switch(disable_work=OFF)
+
+    noted = run(Items.definition, tools)
+    odd.add(7)
+    failed = run(Items.definition, tools)
+
+    off = "switched off by disable_work (sql): double charging; {} rows stay in SQL"
+    assert (noted.outcome, noted.codes) == (Outcome.GATED, {"refused": 10})
+    assert noted.reason == f"{off.format(10)}; jobs were deleted by hand, their locks are collected"
+    assert (failed.outcome, failed.codes) == (Outcome.FAILED, {"refused": 9, "invalid": 1})
+    assert failed.reason.startswith("1 rows have arguments that cannot travel, as (7,)")
+    assert failed.reason.endswith(f"; {off.format(9)}")
+
+
 @pytest.mark.parametrize(("on_unknown", "outcome"), [("stop", "gated"), ("run", "completed")])
 def test_what_counts_while_no_switch_was_ever_read_is_up_to_the_reconciler(
     home: Engine, engines: Any, redis_url: str, on_unknown: str, outcome: str

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from qik_core.passes import Passes
-from qik_core.switches import Snapshot
+from qik_core.switches import Condition, Field, Operator, Snapshot
 from reconciler import audit
 from reconciler import registry as reconcilers
 from reconciler.switches import switchboard as module
 from reconciler.switches.acts import Order, Switcher
-from reconciler.switches.publishing import following
+from reconciler.switches.publishing import NotPublished, following
 from reconciler.switches.table import Table
 from reconciler.tables import switch
 from tests.reconciler.shop import Item, items
@@ -221,8 +221,46 @@ def test_a_provider_that_was_added_and_never_answered_holds_up_nothing_that_peop
     before = Snapshot(int(time.time() * 1000), {})
     seam.publish(before)
 
-    new = following(before, {"sql": WORK}, time.time(), complete=False, reconciled=())
+    new, _ = following(before, {"sql": WORK}, time.time(), complete=False, reconciled=())
 
     assert new is not None
     assert seam.publish(new) == new.version
+    assert "disable_work" in published(raw).rules
+
+
+def test_rules_that_do_not_fit_hold_up_no_others_and_are_named(
+    process: Callable[..., Process], home: Engine, raw: Any
+) -> None:
+    one = process("one", Says(WORK))
+    many = tuple(f"{number:07d}" for number in range(60_000))
+    wide = (replace(FLAG, where=(Condition(Field.TENANT, Operator.IN, many),)),)
+
+    one.hears({**WORK, "disable_a": wide, "disable_b": wide, "disable_mail": (FLAG,)})
+    one.settled()
+
+    assert sorted(published(raw).rules) == ["disable_b", "disable_mail", "disable_work"]
+    one.settled()
+    assert "disable_a is not followed" in Table(home).read().health["unleash"].problem
+
+    Switcher(home, None).disable(Order(flag="disable_hand", by=BY))
+    one.hears({"disable_a": wide, "disable_mail": (FLAG,)})
+    one.settled()
+    one.settled()
+    assert sorted(published(raw).rules) == ["disable_a", "disable_hand", "disable_mail"]
+    assert Table(home).read().health["unleash"].problem == ""
+
+
+def test_news_that_redis_refuses_for_a_newer_word_are_published_after_it(
+    process: Callable[..., Process], seam: Passes, raw: Any
+) -> None:
+    one = process("one", Says({}))
+    one.hears(WORK)
+    one.board.keep()
+    seam.publish(Snapshot(published(raw).version + 600_000, {}))
+
+    with pytest.raises(NotPublished, match="Redis kept its switches"):
+        one.board.publish()
+
+    one.look()
+    one.settled()
     assert "disable_work" in published(raw).rules

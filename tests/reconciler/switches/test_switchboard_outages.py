@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from qik_core.store import Store
 from qik_core.switches import Rule, Snapshot
 from reconciler.errors import SqlUnavailable
 from reconciler.switches.acts import Order, Switcher
+from reconciler.switches.file import File
 from reconciler.switches.remembered import Remembered
 from reconciler.switches.switchboard import Switchboard
 from reconciler.switches.table import Shelf, Table
@@ -152,3 +154,84 @@ def test_a_redis_that_does_not_answer_holds_up_nothing_in_sql(
         redis_server.start()
 
     assert audited(home) == [("disabled", "disable_work", "unleash")]
+
+
+def test_sql_that_can_be_read_and_not_written_to_loses_no_word_of_people(
+    process: Callable[..., Process], home: Engine, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = process("one", Says({}))
+    Switcher(home, None).disable(Order(flag="disable_mail", by=BY))
+    one.hears(WORK)
+
+    def refuse(_: object) -> Shelf:
+        raise SqlUnavailable("no room left")
+
+    monkeypatch.setattr(one.board._table, "change", refuse)
+    with pytest.raises(SqlUnavailable):
+        one.board.keep()
+    one.look()
+
+    assert sorted(published(raw).rules) == ["disable_mail", "disable_work"]
+
+
+def test_what_a_provider_tells_of_itself_is_kept_whatever_is_in_it(
+    process: Callable[..., Process], home: Engine
+) -> None:
+    says = Says({})
+    says.problem = "disable_\0\ud800 stops nothing" + "é" * 100_000
+    one = process("one", says)
+
+    assert Table(home).read().health["unleash"].problem.startswith("disable_?? stops nothing")
+    one.board._noted = float("-inf")
+    assert not one.board._wants(Table(home).read())  # it is the same still
+
+
+def test_a_redis_that_comes_back_from_an_old_dump_takes_nothing_back_that_sql_says(
+    process: Callable[..., Process], home: Engine, raw: Any, seam: Passes, tmp_path: Path
+) -> None:
+    gone = create_engine(f"sqlite:///{tmp_path}/gone/x.db")
+    Switcher(gone, seam).disable(Order(flag="disable_work", by=BY))
+    dump = raw.get("qik:switches")
+    one = process()
+    one.settled()
+    assert audited(home) == [("disabled", "disable_work", "ana@host")]
+    Switcher(home, seam).enable("disable_work", BY)
+    one.board.release()
+    raw.flushall()
+    raw.set("qik:switches", dump)
+
+    process("two").settled()
+
+    assert Table(home).read().of("sql") == {}
+    assert published(raw).rules == {}
+    assert [each[0] for each in audited(home)] == ["disabled", "enabled"]
+
+
+class Stuck(File):
+    """A file on a disk that does not answer."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.name = path.stem
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def look(self) -> None:
+        self.asked.set()
+        self.answers.wait(60)
+
+
+def test_it_stops_in_time_whatever_its_providers_wait_for(
+    home: Engine, seam: Passes, tmp_path: Path
+) -> None:
+    stuck = [Stuck(tmp_path / f"{number}.toml") for number in range(4)]
+    board = Switchboard(home, seam, stuck, "one")
+    board.start()
+    try:
+        assert all(each.asked.wait(20) for each in stuck)
+        began = time.monotonic()
+        board.stop(1.0)
+        assert time.monotonic() - began < 2.5
+    finally:
+        for each in stuck:
+            each.answers.set()
+            each.close()

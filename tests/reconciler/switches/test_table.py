@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from functools import partial
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 
 from qik_core.switches import Condition, Field, Operator, Rule
+from reconciler.switches.rules import plain
+from reconciler.switches.settling import settle
 from reconciler.switches.table import Health, Said, Table, Writer
 from reconciler.tables import switch
 from tests.waiting import eventually
@@ -110,19 +113,75 @@ def test_a_transaction_shows_what_it_has_written_and_what_was_there_before(table
     assert table.change(look) == (0, 1)
 
 
-@SQLITE
-@pytest.mark.parametrize("value", ["", "[]", "{", '{"rules": [7]}', '{"rules": [{"percent": 5}]}'])
-def test_a_row_that_cannot_be_read_stops_everything_or_nothing_but_never_the_reader(
-    table: Table, home: Engine, value: str
-) -> None:
-    table.change(lambda writer: writer.put(SAID))
+UNREAD = [
+    "",
+    "[]",
+    "{",
+    "[" * 100_000,
+    "{}",
+    '{"rules": 7}',
+    '{"rules": []}',
+    '{"rules": [7]}',
+    '{"rules": [{"percent": 5}]}',
+    json.dumps({"rules": [plain(RULE) | {"percent": 10**400}]}),
+    json.dumps({"rules": [plain(RULE) | {"since": float("inf")}]}),
+]
+
+
+def broken(table: Table, home: Engine, said: Said, value: str) -> Said:
+    """Write something, and something that nobody can read in place of its rules."""
+    table.change(lambda writer: writer.put(said))
     with home.begin() as connection:
         connection.execute(update(switch).where(switch.c.source == "sql").values(value=value))
+    return table.read().said["disable_x", "sql"]
 
-    rules = table.read().of("sql")["disable_x"]
 
-    unread = Rule(source="sql", reason="a rule that this release cannot read")
-    assert rules == ((unread,) if "rules" in value else ())
+@SQLITE
+@pytest.mark.parametrize("value", UNREAD)
+def test_a_switch_that_was_on_and_cannot_be_read_stops_everything_until_its_time_is_over(
+    table: Table, home: Engine, value: str
+) -> None:
+    (rule,) = broken(table, home, SAID, value).rules
+
+    assert (rule.percent, rule.where, rule.expires_at) == (100.0, (), 2e9)
+    assert (rule.source, rule.who, rule.since) == ("sql", "ana", 7.0)
+    assert (
+        rule.reason
+        == "why (its rules in SQL cannot be read: it stops everything, disable or enable it anew)"
+    )
+
+
+@SQLITE
+def test_a_count_that_cannot_be_read_is_not_known(table: Table, home: Engine) -> None:
+    said = broken(table, home, SAID, json.dumps({"rules": [plain(RULE)], "counted": "many"}))
+
+    assert said == SAID
+
+
+@SQLITE
+@pytest.mark.parametrize("value", UNREAD[:7:3])
+def test_a_switch_that_was_passed_over_and_cannot_be_read_is_passed_over_still(
+    table: Table, home: Engine, value: str
+) -> None:
+    over = replace(SAID, rules=(replace(RULE, percent=0.0),))
+
+    (rule,) = broken(table, home, over, value).rules
+
+    assert (rule.percent, rule.expires_at, rule.who) == (0.0, 2e9, "ana")
+
+
+@SQLITE
+@pytest.mark.parametrize("value", UNREAD[:7:3])
+def test_a_switch_that_cannot_be_read_is_kept_as_it_is(
+    table: Table, home: Engine, value: str
+) -> None:
+    broken(table, home, replace(SAID, rules=(replace(RULE, expires_at=None),)), value)
+
+    table.change(lambda writer: settle(writer, None))
+
+    with home.connect() as connection:
+        kept = connection.execute(select(switch.c.value).where(switch.c.source == "sql"))
+        assert kept.scalars().all() == [value]
 
 
 def test_a_long_list_of_tenants_fits(table: Table) -> None:

@@ -7,3 +7,16 @@ local function has_turn(who, ms)
   redis.call("SET", K.flusher, who, "PX", ms)
   return true
 end
+
+-- Which jobs of those that a file keeps the last step has removed: a flush that dies behind it does not live to write that
+-- down. more: these belong to the step before. The mark # says that the key has not been lost.
+local function note_removed(key, jids, removed, more)
+  if not key then return end
+  local rows = {"#"}
+  for i, jid in ipairs(jids) do
+    if removed[i] then rows[#rows + 1] = jid end
+  end
+  if not more then redis.call("DEL", key) end
+  redis.call("SADD", key, unpack(rows))
+  redis.call("EXPIRE", key, 2592000)
+end

@@ -17,6 +17,13 @@ local function read_locks(E, fields)
   return found
 end
 
+-- A blob of digests, 22 characters each, as fields to read.
+local function fields_of(blob)
+  local fields, sub = {"#"}, string.sub
+  for i = 1, #blob / 22 do fields[i + 1] = sub(blob, i * 22 - 21, i * 22) end
+  return fields
+end
+
 -- set: digest, record, digest, record, … ; gone: digests. A roll's old hash keeps only what nobody has touched.
 local function write_locks(E, set, gone)
   if #set > 0 then
@@ -31,18 +38,20 @@ local function write_locks(E, set, gone)
   end
 end
 
-local function record(state, dirty, version, expiry, owner)
-  return state .. dirty .. version .. string.format("%010.0f", math.ceil(expiry)) .. owner
+local expiries = {} -- of this call, by seconds: formatting one costs as much as the rest of a record
+local function expiry_text(at)
+  local second = math.ceil(at)
+  local text = expiries[second] or string.format("%010d", second)
+  expiries[second] = text
+  return text
 end
 
-local expiries = {} -- of this call, by seconds: formatting one costs as much as the rest of a record
+local function record(state, dirty, version, expiry, owner)
+  return state .. dirty .. version .. expiry_text(expiry) .. owner
+end
+
 local function running(rec, seconds, lease, jid, holder)
-  local expiry = expiries[seconds]
-  if not expiry then
-    expiry = string.format("%010.0f", math.ceil(NOW + math.max(seconds, lease)))
-    expiries[seconds] = expiry
-  end
-  return "r0" .. (rec and rec:sub(3, 8) or "------") .. expiry .. jid .. "|" .. holder
+  return record("r", "0", rec and rec:sub(3, 8) or "------", NOW + math.max(seconds, lease), jid .. "|" .. holder)
 end
 
 local function is_mine(rec, jid, holder)

@@ -56,11 +56,15 @@ local function put(W, o, kind, at, push)
   return false
 end
 
+-- Has somebody cancelled this job? Its process may not have heard of it before its next beat.
+local function is_cancelled(jid) return (tonumber(redis.pcall("ZSCORE", K.cancelled, jid)) or 0) > NOW end
+
 -- one job that did not end well, or well for nothing: {kind, field, unique, jid, queue, delay, payload, payload to run again,
 -- counter or "", note for its end or "": see lib/ended.lua}; what runs again has not ended
 -- kind: t retry after delay seconds · s not failed, but again after delay seconds · d dead · b back on its queue · x gone
---   h held: its class is switched off, and stands in the place of the queue · o dropped: likewise, and a reconciler tells
---   its row again, so not even the dirty mark keeps it; the flag stands in the place of the note
+--   h held: its class is switched off, and stands in the place of the queue; gone if somebody has cancelled it
+--   o dropped: its class is switched off, and a reconciler tells its row again, so not even the dirty mark keeps it; the
+--   flag stands in the place of the note
 local function settle_other(E, W, o)
   local kind, field, jid = o[1], o[2], o[4]
   if redis.call("HDEL", W.working, field) == 0 then return end
@@ -73,7 +77,8 @@ local function settle_other(E, W, o)
   end
   local push, version, at = "RPUSH", rec and rec:sub(3, 8) or "------", string.format("%.6f", NOW + o[6])
   if rec and rec:sub(2, 2) == "1" and kind:find("[dxs]") then kind, o[7], push = "b", o[8], "LPUSH"
-  elseif kind == "s" and tonumber(o[6]) <= 0 then kind, push = "b", "LPUSH" end
+  elseif kind == "s" and tonumber(o[6]) <= 0 then kind, push = "b", "LPUSH"
+  elseif kind == "h" and is_cancelled(jid) then kind, o[9] = "x", "cancelled" end
   if not put(W, o, kind, at, push) then return end
   if o[9] ~= "" then redis.call("HINCRBY", K.counts, o[9], 1) end
   if SET_OF[kind] then

@@ -52,7 +52,7 @@ local function take(key, raws, at)
     if taken[i] and is_counted(raw) then ours = ours + 1 end
   end
   if class then weigh(class, gone, -1)
-  elseif ours > 0 and key ~= K.dead then redis.call("DECRBY", K.n .. key, ours) end
+  elseif ours > 0 and key ~= K.dead then redis.pcall("DECRBY", K.n .. key, ours) end
   if key:sub(1, #K.suspect) == K.suspect and redis.call("EXISTS", key) == 0 then
     redis.call("SREM", K.suspects, key:sub(#K.suspect + 1))
   end

@@ -1,0 +1,7 @@
+"""`reconciler completion`."""
+
+from __future__ import annotations
+
+from qik_core.cli import group
+
+completion = group.completion("reconciler")
