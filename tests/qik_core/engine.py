@@ -115,6 +115,11 @@ class Engine:
     def identity(self) -> str:
         return self.courier.store.identity
 
+    def fetch_ahead(self) -> None:
+        """Take jobs for quick, as after many that were: a busy machine can make quick ones look slow."""
+        for capsule in self.courier.capsules:
+            capsule.pace._average = 1e-4
+
     def stop(self) -> None:
         """End as a child does; every job that runs must be able to end."""
         self.courier.close()

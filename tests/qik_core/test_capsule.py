@@ -190,9 +190,8 @@ def test_capsules_that_share_a_queue_run_no_job_twice_when_they_close(
 def test_jobs_behind_a_slow_one_go_back_whatever_capsule_they_wait_in(
     rig: Rig, jobs: Jobs, start: Start
 ) -> None:
-    start(size=1, capsules=TWO)
-    rig.edge(*range(1000, 1500), queue="reports")
-    eventually(lambda: jobs.ends[1499])
+    start(size=1, capsules=TWO).fetch_ahead()
+    eventually(lambda: rig.raw.scard("qik:idle:reports") == 1)
     jobs.slow(1)
     rig.edge(*range(1, 21), queue="reports")
     eventually(lambda: jobs.runs[1])

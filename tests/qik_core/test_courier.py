@@ -82,9 +82,8 @@ def test_a_result_is_settled_while_other_jobs_go_on(rig: Rig, jobs: Jobs, start:
 def test_jobs_behind_a_slow_one_are_handed_back_after_100_ms_in_their_order(
     rig: Rig, jobs: Jobs, start: Start
 ) -> None:
-    start(size=1)
-    rig.edge(*range(1000, 1500))
-    eventually(lambda: drained(rig))
+    start(size=1).fetch_ahead()
+    eventually(lambda: rig.raw.scard("qik:idle:default") == 1)
     jobs.slow(1)
     rig.edge(*range(1, 51))
     eventually(lambda: jobs.runs[1])
@@ -116,8 +115,8 @@ def test_a_worker_that_closes_hands_back_what_it_has_not_started(
     rig: Rig, jobs: Jobs, start: Start
 ) -> None:
     engine = start(size=1)
-    rig.edge(*range(1000, 1500))
-    eventually(lambda: drained(rig))
+    engine.fetch_ahead()
+    eventually(lambda: rig.raw.scard("qik:idle:default") == 1)
     jobs.slow(1)
     rig.edge(*range(1, 11))
     eventually(lambda: jobs.runs[1])
@@ -134,8 +133,8 @@ def test_a_superseded_job_is_not_started_and_a_superseded_run_is_asked_to_stop(
     rig: Rig, jobs: Jobs, start: Start
 ) -> None:
     engine = start(size=1)
-    rig.edge(*range(1000, 1500))
-    eventually(lambda: drained(rig))
+    engine.fetch_ahead()
+    eventually(lambda: rig.raw.scard("qik:idle:default") == 1)
     jobs.slow(1)
     next(iter(engine.courier.capsules)).pace.stuck = lambda: False  # type: ignore[method-assign] # no handing back meanwhile
     rig.edge(1, 2, 3)
@@ -194,9 +193,8 @@ def exchanges(proxy: FaultProxy) -> list[list[bytes]]:
 def test_a_lost_answer_of_handing_back_or_asserting_changes_nothing(
     rig: Rig, jobs: Jobs, start: Start, proxy: FaultProxy, name: str
 ) -> None:
-    start(proxy.url, size=1)
-    rig.edge(*range(1000, 1500))
-    eventually(lambda: drained(rig))
+    start(proxy.url, size=1).fetch_ahead()
+    eventually(lambda: rig.raw.scard("qik:idle:default") == 1)
     jobs.slow(1)
     rule = proxy.lose(is_script(name))
     rig.edge(*range(1, 31))
