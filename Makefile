@@ -37,7 +37,7 @@ drill: setup ## break Redis in every way under load, on a private PostgreSQL and
 
 test: setup ## run the tests (ARGS= for pytest, WORKERS=0 for one at a time; CI=true or PROVISION=1, as root, installs Debian's servers first, Unleash, axe)
 	@sh scripts/provision && sh scripts/npm
-	@exec $(python) -m pytest $(tests) -m 'not slow' $(ARGS)
+	@exec $(python) -m $(if $(filter true,$(CI)),tests.again,pytest) $(tests) -m 'not slow' $(ARGS)
 
 test-all: setup ## run the tests and the long repetitions (SHARD=i/n: the i-th part of n, for n machines)
 	@sh scripts/provision && sh scripts/npm

@@ -34,10 +34,13 @@ def gone(job: Fetched, payload: Payload, counter: str, *, level: int = logging.W
 
 
 def idle(outcome: Outcome, payload: Payload, note: bytes) -> Other:
-    """Return the end of a job that ended well and left its row as it was; `payload` as it was fetched."""
+    """Return the end of a job that ended well and left its row pending; `payload` as it was fetched."""
     job = outcome.job
     fields = {"jid": payload.jid, "job": payload.class_name, "queue": job.queue}
-    log.warning("job made no progress: its row is still pending", extra=fields)
+    log.warning(
+        "job ended well and its row is still pending: it did nothing for it, or the row changed meanwhile",
+        extra=fields,
+    )
     return replace(outcome, note=note) if type(outcome) is Other else _over(job, payload, note=note)
 
 
