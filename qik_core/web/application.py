@@ -43,6 +43,8 @@ log: Final = logging.getLogger("qik_core.web")
 
 _HERE: Final = Path(__file__).parent
 _STRANGER: Final = 401
+_OURS: Final = 500
+"""From here on the fault is not that of whoever asked."""
 _PATH: Final = 200
 _STATIC: Final[Mapping[str, str]] = {
     "app.css": "text/css; charset=utf-8",
@@ -142,7 +144,7 @@ class Site:
         # A page that Redis could not fill asks again by itself; a form is never sent twice.
         again = problem.status == NO_REDIS and request.method in SAFE
         data = {"said": str(problem), "ask_again": again, "to_login": problem.status == _STRANGER}
-        view = View("problem.html", "This cannot be answered", data, problem.status)
+        view = View("problem.html", _title(request, problem), data, problem.status)
         if _is_api(request):
             return _json({"error": str(problem)}, problem.status)
         if problem.status == _STRANGER and path_of(request) == "/login":
@@ -243,6 +245,12 @@ class Site:
 
 def _json(data: Any, status: int) -> Response:
     return Response(msgspec.json.encode(data), status, media_type="application/json")
+
+
+def _title(request: Request, problem: Problem) -> str:
+    if request.method in SAFE:
+        return "This cannot be shown"
+    return "This was not done" if problem.status < _OURS else "This was not done, or not all of it"
 
 
 def _is_api(request: Request) -> bool:

@@ -10,6 +10,7 @@ import hmac
 import inspect
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ class Gate:
         request = Request(scope, receive)
         passed = Passed(Access.NONE, self._session(request))
         scope[STATE] = passed
-        if not request.cookies.get(COOKIE) or passed.session.nonce == "":
+        if not request.cookies.get(cookie_name(request)) or passed.session.nonce == "":
             self._renew(passed, _NOBODY)
         try:
             answer = await self._check(request, passed)
@@ -202,7 +203,8 @@ class Gate:
         raise Problem(403, "you may not see this" if rules.authorize else _ALONE)
 
     def _session(self, request: Request) -> Session:
-        found = self._rules.signer.session(request.cookies.get(COOKIE, ""), self._now())
+        cookie = request.cookies.get(cookie_name(request), "")
+        found = self._rules.signer.session(cookie, self._now())
         return found or Session(Access.NONE, 0, "")
 
     def _renew(self, passed: Passed, who: Who) -> None:
@@ -317,10 +319,18 @@ def _cookie(request: Request, value: str) -> str:
     # Whoever invents this header harms nobody but themselves.
     told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
     secure = "; Secure" if "https" in (request.scope.get("scheme"), told) else ""
-    path = base_of(request) or "/"
-    return (
-        f"{COOKIE}={value}; Path={path}; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Lax{secure}"
-    )
+    name, path = cookie_name(request), base_of(request) or "/"
+    return f"{name}={value}; Path={path}; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Lax{secure}"
+
+
+def cookie_name(request: Request) -> str:
+    """Return what the cookie is called here: another dashboard on this host, by port or by prefix, has another.
+
+    A browser keeps one cookie of a name for all ports of a host, and sends that of / to every prefix too.
+    """
+    port = request.headers.get("host", "").rpartition(":")[2]
+    here = f"{port if port.isdigit() else ''}{base_of(request)}"
+    return re.sub(r"\W", "_", f"{COOKIE}_{here}", flags=re.ASCII) if here else COOKIE
 
 
 def base_of(request: Request) -> str:

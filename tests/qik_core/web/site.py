@@ -53,6 +53,12 @@ class Browser:
         sent = {"Sec-Fetch-Site": "same-origin", **headers}
         return self.client.post(path, data={"csrf": self.token, **(form or {})}, headers=sent)
 
+    @property
+    def cookie(self) -> tuple[str, str]:
+        """The name and the value of the session's cookie."""
+        (found,) = self.client.cookies.items()
+        return found
+
     def login(self, password: str) -> httpx.Response:
         self.get("/login")
         return self.post("/login", {"password": password})

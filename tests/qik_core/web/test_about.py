@@ -105,6 +105,7 @@ def test_a_redis_that_is_silent_is_told_of_within_3_seconds(
 
     assert time.monotonic() - began < 3 * busy()
     assert page.status_code == 503
+    assert "This cannot be shown" in page.text
     assert "Redis does not answer" in page.text
     assert browser.get("/doctor").status_code == 200
 

@@ -207,7 +207,8 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(
     browser.get("/dead")
     before = digest_of(rig.raw)
 
-    assert browser.post(path, form).status_code == 400
+    answer = browser.post(path, form)
+    assert (answer.status_code, "This was not done<" in answer.text) == (400, True)
     assert digest_of(rig.raw) == before
 
 
@@ -244,6 +245,7 @@ def test_what_breaks_half_way_says_how_many_were_done(
     answer = browser.post("/jobs", {"place": "dead", "verb": "delete", "job": job})
 
     assert answer.status_code == 503
+    assert "This was not done, or not all of it" in answer.text
     assert "2 of 3 jobs were acted on: 2 deleted. Then: Redis does not answer" in answer.text
     assert rig.raw.zcard("dead") == 1
 

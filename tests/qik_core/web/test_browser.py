@@ -120,14 +120,14 @@ def test_an_open_page_says_that_its_session_ended_and_goes_on_after_the_next_log
 ) -> None:
     browser = site(secrets=Secrets(password="correct horse"))  # noqa: S106  of nobody
     browser.login("correct horse")
-    cookie = browser.client.cookies["qik_web"]
-    tab.send("Network.setCookie", name="qik_web", value=cookie, url=browser.url)
+    name, cookie = browser.cookie
+    tab.send("Network.setCookie", name=name, value=cookie, url=browser.url)
     tab.open(f"{browser.url}/queues")
     eventually(lambda: "Redis answers" in tab.text())
 
-    tab.send("Network.deleteCookies", name="qik_web", url=browser.url)
+    tab.send("Network.deleteCookies", name=name, url=browser.url)
     eventually(lambda: "you are logged out: log in again" in tab.text())
-    tab.send("Network.setCookie", name="qik_web", value=cookie, url=browser.url)
+    tab.send("Network.setCookie", name=name, value=cookie, url=browser.url)
 
     eventually(lambda: "Redis answers" in tab.text())
 
