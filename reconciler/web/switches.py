@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, Final, TypeVar
 from qik_core import application
 from qik_core.errors import QikError, StoreError
 from qik_core.passes import Passes
-from qik_core.switches import Rule, flag_of_class
+from qik_core.switches import Condition, Field, Operator, Rule, flag_of_class
 from qik_core.web.asked import NO_REDIS, Ask, Problem, View
 from qik_core.web.showing import cut
 from qik_core.web.tabs import TabPage
@@ -39,6 +40,7 @@ MOST: Final = 100
 _NAMES: Final = 500
 _WORDS: Final = 300
 _RULES: Final = 3
+_ALL: Final = 100.0
 T = TypeVar("T")
 _VERBS: Final = {"disable": Change.DISABLED, "enable": Change.ENABLED}
 
@@ -55,7 +57,7 @@ class Switches:
     def pages(self) -> Sequence[TabPage]:
         """All of them."""
         told = "What is switched off, by whom and why, and who has seen it; to switch off and on"
-        fields = ("verb", "switch", "reason", "expires", "cancel")
+        fields = ("verb", "switch", "reason", "expires", "cancel", "percent", "tenants", "keys")
         return (TabPage("/switches", told, self.every, self.switch, ("switch",), fields),)
 
     def every(self, ask: Ask) -> View:
@@ -86,10 +88,17 @@ class Switches:
         target = _target(ask.text("switch"), names)
         switcher = Switcher(home, seam, ANSWER)
         if change is Change.DISABLED:
-            cancel = ask.text("cancel") == "yes"
-            order = Order(flag=target.flag, by=by, expires_in=expires, cancel=cancel)
+            order = Order(
+                flag=target.flag,
+                by=by,
+                percent=_percent(ask),
+                where=_where(ask),
+                expires_in=expires,
+                cancel=ask.text("cancel") == "yes",
+            )
             done = switcher.disable(order)
         else:
+            _refuse_part(ask)
             done = switcher.enable(target.flag, by, expires)
         return _switched(change, target, names, done)
 
@@ -211,6 +220,33 @@ def _expires(ask: Ask) -> float | None:
     if seconds == 0:
         raise Problem(400, "expires is 0: give a span of time, or leave it empty")
     return seconds
+
+
+def _percent(ask: Ask) -> float:
+    text = ask.text("percent").strip()
+    try:
+        percent = float(text or _ALL)
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent <= _ALL:
+        raise Problem(
+            400, f"percent is {text!r}: use a number above 0, up to 100, or leave it empty"
+        )
+    return percent
+
+
+def _where(ask: Ask) -> tuple[Condition, ...]:
+    named = (Field.TENANT, ask.text("tenants")), (Field.KEY, ask.text("keys"))
+    found = ((each, tuple(filter(None, map(str.strip, text.splitlines())))) for each, text in named)
+    return tuple(Condition(each, Operator.IN, values) for each, values in found if values)
+
+
+def _refuse_part(ask: Ask) -> None:
+    given = [each for each in ("percent", "tenants", "keys") if ask.text(each).strip()]
+    if given:
+        raise Problem(
+            400, f"{' and '.join(given)}: only disabling can be of a part; leave it empty to enable"
+        )
 
 
 def _target(text: str, names: Names) -> Target:

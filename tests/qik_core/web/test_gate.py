@@ -12,8 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from qik_core.web import Access, Secrets, Who, app
 from qik_core.web.access import Signer
@@ -23,7 +21,7 @@ from qik_core.web.gate import HEADERS
 from qik_core.web.showing import Shower
 from tests.qik_core.store.rig import Rig
 from tests.qik_core.web.conftest import Site
-from tests.qik_core.web.site import Browser, digest_of, served
+from tests.qik_core.web.site import Browser, digest_of
 from tests.qik_core.web.test_looks import PAGES, filled
 
 WITH = Secrets(
@@ -205,23 +203,6 @@ def test_a_session_is_another_one_after_the_login_and_ends_with_the_password(sit
 
     assert before != cookie
     assert answer.headers["location"] == "/login"
-
-
-def test_dashboards_of_one_host_leave_each_other_logged_in(rig: Rig) -> None:
-    """Another port, and below another on the same port: a browser sends both cookies there."""
-    words = ["correct horse", "another one", "the third one"]
-    one, two, below = (app(rig.store, secrets=Secrets(password=word)) for word in words)
-    both = Starlette(routes=[Mount("/below", below), Mount("/", two)])
-    with served(one) as first, served(both) as second, httpx.Client(trust_env=False) as client:
-        places = [first, second, f"{second}/below"]
-        browsers = [Browser(place) for place in places]
-        for browser, word in zip(browsers, words, strict=True):
-            browser.client.cookies = client.cookies.jar
-            browser.login(word)
-
-        assert [browser.get("/").status_code for browser in browsers] == [200, 200, 200]
-        for browser in browsers:
-            browser.close()
 
 
 def test_cookies_that_we_did_not_sign_are_nobody(site: Site) -> None:

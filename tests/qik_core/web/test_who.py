@@ -9,13 +9,18 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
-from qik_core.web import Access, Ask, Secrets, TabPage, View, Who
+from qik_core.web import Access, Ask, Secrets, TabPage, View, Who, app
 from qik_core.web.access import Signer
 from tests.axe import complaints
 from tests.chromium import chromium
+from tests.qik_core.store.rig import Rig
 from tests.qik_core.web.conftest import Site
+from tests.qik_core.web.site import Browser, served
 
 WITH = Secrets(password="correct horse", token="program-1")
 
@@ -192,3 +197,20 @@ def test_a_cookie_of_the_release_before_is_one_without_a_name() -> None:
 
     assert session is not None
     assert (session.access, session.name) == (Access.READ, "")
+
+
+def test_dashboards_of_one_host_leave_each_other_logged_in(rig: Rig) -> None:
+    """Another port, and below another on the same port: a browser sends both cookies there."""
+    words = ["correct horse", "another one", "the third one"]
+    one, two, below = (app(rig.store, secrets=Secrets(password=word)) for word in words)
+    both = Starlette(routes=[Mount("/below", below), Mount("/", two)])
+    with served(one) as first, served(both) as second, httpx.Client(trust_env=False) as client:
+        places = [first, second, f"{second}/below"]
+        browsers = [Browser(place) for place in places]
+        for browser, word in zip(browsers, words, strict=True):
+            browser.client.cookies = client.cookies.jar
+            browser.login(word)
+
+        assert [browser.get("/").status_code for browser in browsers] == [200, 200, 200]
+        for browser in browsers:
+            browser.close()

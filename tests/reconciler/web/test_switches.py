@@ -11,7 +11,7 @@ from qik_core import Job, registry
 from qik_core.embedded import Embedded
 from qik_core.passes import Passes
 from qik_core.store import Store
-from qik_core.switches import Rule
+from qik_core.switches import Condition, Field, Operator, Rule
 from qik_core.web import Access, Who
 from reconciler import audit
 from reconciler.engines import make
@@ -109,6 +109,14 @@ def test_it_is_enabled_again_from_the_page(site: Site, switcher: Switcher, home:
         ({"expires": "soon"}, "expires: &#39;soon&#39; is no span of time: write 90s"),
         ({"expires": "0s"}, "expires is 0: give a span of time, or leave it empty"),
         ({"verb": "stop"}, "use disable or enable"),
+        *(
+            ({"percent": each}, "use a number above 0, up to 100")
+            for each in ("0", "101", "nan", "half")
+        ),
+        (
+            {"verb": "enable", "percent": "50", "keys": "7"},
+            "percent and keys: only disabling can be of a part",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_with_the_remedy_and_nothing_is_written(
@@ -125,6 +133,26 @@ def test_what_cannot_be_done_is_said_with_the_remedy_and_nothing_is_written(
     assert Table(home).read().said == {}
     assert audit.read(home, 0.0) == []
     assert digest_of(raw) == before
+
+
+def test_a_part_is_disabled_from_the_page(site: Site, home: Engine) -> None:
+    browser = site()
+    page = browser.get("/switches")
+    assert all(f'name="{each}"' in page.text for each in ("percent", "tenants", "keys"))
+
+    part = {"percent": " 12.5 ", "tenants": "acme\r\n\r\n  über & co \r\n", "keys": "7"}
+    done = browser.post("/switches", {**OFF, **part})
+
+    assert done.status_code == 200
+    (rule,) = Table(home).read().said["disable_work", "sql"].rules
+    assert (rule.percent, rule.where) == (
+        12.5,
+        (
+            Condition(Field.TENANT, Operator.IN, ("acme", "über & co")),
+            Condition(Field.KEY, Operator.IN, ("7",)),
+        ),
+    )
+    assert "12.5 %" in browser.get("/switches").text
 
 
 def test_jobs_that_run_are_asked_to_stop_only_where_somebody_says_so(site: Site) -> None:
