@@ -301,10 +301,11 @@ def look_at(tab: Tab, look: Look) -> None:
 
 
 def visit(tab: Tab, look: Look, url: str) -> None:
-    """Open a page, and wait until all of it is there: totals, charts."""
+    """Open a page, wait until all of it is there, totals and charts, and unfold what is folded."""
     look_at(tab, look)
     tab.open(url)
     eventually(lambda: tab.run(WHOLE))
+    tab.run("document.querySelectorAll('details').forEach(each => { each.open = true })")
 
 
 def draw(tab: Tab, url: str, folder: Path, look: Look) -> list[Path]:
