@@ -20,6 +20,7 @@ from qik_core.store.link import Link
 from qik_core.store.store import Candidate
 from qik_core.store.worker import WorkerStore
 from tests.qik_core.store.rig import LIMITS, Rig
+from tests.waiting import busy
 
 Start = Callable[..., "Engine"]
 
@@ -80,6 +81,7 @@ class Engine:
         beats: bool = False,
         timeout: float = 0.5,
     ) -> None:
+        timeout *= busy()  # of an idle machine
         self.changes = 0
         self._candidate = Candidate(0)
         self._links: list[Link] = []
