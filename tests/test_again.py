@@ -29,13 +29,14 @@ def test_passes():
 """
 
 
-def again(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+def again(folder: Path, text: str, *args: str) -> subprocess.CompletedProcess[str]:
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_some.py").write_text(text)
     return subprocess.run(
-        [sys.executable, "-m", "tests.again"],
+        [sys.executable, "-m", "tests.again", *args],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # Plugins that are not needed would take most of the time.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=100,
@@ -48,7 +49,7 @@ def runs(folder: Path, number: int = 0) -> int:
 
 
 def test_a_failure_that_passes_alone_every_time_is_named_and_forgiven(tmp_path: Path) -> None:
-    done = again(tmp_path, FAILS.format(tests=2, bad=[1]))
+    done = again(tmp_path, FAILS.format(tests=2, bad=[1]), "-p", "xdist", "-n", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "again: 2 failed beside other tests; alone, 3 times each:" in done.stdout
     assert "test_fails_a_few_times[1] passes alone" in done.stdout
