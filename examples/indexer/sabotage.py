@@ -20,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import msgspec
 from sqlalchemy import ColumnElement
 
 from examples.indexer import evidence, jobs
@@ -60,7 +61,8 @@ def _no_locks() -> None:
 
     def unlocked(store: Store, chunk: Chunk, **options: Any) -> Sending:
         bare = [_HEADER.sub(b'{"qik":"-"', payload) for payload in chunk.payloads]
-        return send(store, replace(chunk, digests=None, payloads=bare), **options)
+        chunk = msgspec.structs.replace(chunk, digests=None, payloads=bare)
+        return send(store, chunk, **options)
 
     def untold(store: Store, digests: Sequence[bytes], *_: object) -> tuple[list[bool], Epoch]:
         return [False] * len(digests), store.look()

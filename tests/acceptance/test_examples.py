@@ -20,9 +20,12 @@ from sqlalchemy import insert, select
 from examples.indexer import database, jobs
 from examples.indexer.documents import read
 from examples.indexer.models import Base, Document, Effect, Status
-from examples.indexer.sabotage import Part, tamper
+from examples.indexer.sabotage import Part, apply, tamper
 from qik_core.embedded import Embedded, Kind, NoServer
+from qik_core.results import Code
+from qik_core.store import Store
 from tests import servers
+from tests.qik_core.store.rig import Rig
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,6 +202,21 @@ REASONS = {
     Part.GUARD: [{"effects per row"}],
     Part.RECOVERY: [{"lost"}],
 }
+
+
+def test_without_locks_a_row_is_pushed_twice(
+    redis_url: str, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("send", "told"):
+        monkeypatch.setattr(Store, name, getattr(Store, name))  # as it was, afterwards
+    apply(Part.LOCK)
+    rig = Rig(redis_url, raw)
+
+    assert rig.edge(1, keys=[7]) == rig.edge(2, keys=[7]) == [Code.ENQUEUED]
+
+    assert (len(rig.queued()), rig.locks()) == (2, 0)
+    rig.link.close()
+    rig.store.close()
 
 
 @pytest.mark.slow

@@ -276,13 +276,14 @@ def test_its_port_tells_of_passes_of_rows_and_of_both_servers(
 
     eventually(lambda: seen().get('qik_pending_rows{controller="Items"}') == ROWS)
     done = 'controller_runtime_reconcile_total{controller="Items",result="completed"}'
-    assert seen()[done] == 1
+    passes = seen()[done]
+    assert passes in (1, 2)  # a machine that stalls for a lease's length begins again
     assert seen()['qik_lease_here{controller="Items"}'] == 1
     check_with_promtool(promtool, get(port, "/metrics").body)
     scale = json.loads(get(port, "/scale").body)
     assert scale["queues"]["work"]["backlog"] == ROWS
 
     raw.flushall()
-    eventually(lambda: seen()[done] == 2)
+    eventually(lambda: seen()[done] > passes)
     process.send_signal(signal.SIGTERM)
     assert process.wait(15) == 0
