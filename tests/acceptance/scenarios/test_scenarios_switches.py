@@ -1,6 +1,6 @@
 """Scenarios 31, 32, 33, 35 and 36: a class is switched off under load, let run again by percent, flipped, and audited.
 
-The same with the age of the oldest row, and by a real Unleash, is in `tests/integration/test_switched_off.py` and `tests/unleash`.
+The same with the age of the oldest row is in `tests/integration/test_switched_off.py`, by a real Unleash in `tests/unleash`.
 """
 
 from __future__ import annotations
