@@ -42,9 +42,13 @@ def ran(world: World) -> set[int]:
 
 def settled(world: World, raw: redis.Redis) -> set[int]:
     """Wait for two whole passes more, and for an empty Redis; return which rows have run."""
-    newest = world.ledger()[-1].id
-    eventually(lambda: world.ledger()[-1].id > newest + 2 and idle(raw), 60)
+    before = newest(world)
+    eventually(lambda: newest(world) > before + 2 and idle(raw), 60)
     return ran(world)
+
+
+def newest(world: World) -> int:
+    return max((row.id for row in world.ledger()), default=0)
 
 
 @pytest.mark.usefixtures("edges")
