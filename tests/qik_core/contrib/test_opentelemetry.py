@@ -28,7 +28,6 @@ from qik_core.errors import NotEnqueued
 from qik_core.logs import JobFields, Json
 from qik_core.outcomes import Discard
 from qik_core.settings import Settings
-from qik_core.store import Store
 from qik_core.tracing import PassEnd
 from tests.waiting import eventually
 
@@ -76,15 +75,8 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 @pytest.fixture(autouse=True)
-def _settings(redis_url: str) -> Iterator[None]:
+def _forget() -> None:
     seen.clear()
-    Store(redis_url, birth_ms=0).look()  # no hold at the start of a new epoch
-    settings.use(Settings(redis=redis_url, queues=(("billing", 1),), heartbeat=0.5, poll=0.05))
-    with registry.scope():
-        for job in JOBS:
-            registry.register(job.definition)
-        yield
-    settings.use(None)
 
 
 def named(spans: InMemorySpanExporter, name: str) -> list[ReadableSpan]:

@@ -15,12 +15,10 @@ import pytest
 import redis
 import sentry_sdk
 
-from qik_core import Enqueued, Job, hooks, registry, settings, tracing
+from qik_core import Enqueued, Job, hooks, registry, tracing
 from qik_core.contrib import sentry
 from qik_core.embedding import EmbeddedWorker
 from qik_core.outcomes import Discard
-from qik_core.settings import Settings
-from qik_core.store import Store
 from qik_core.tracing import PassEnd
 from tests.waiting import eventually
 
@@ -116,15 +114,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def _settings(redis_url: str) -> Iterator[None]:
+def _forget() -> None:
     ran.clear()
-    Store(redis_url, birth_ms=0).look()  # no hold at the start of a new epoch
-    settings.use(Settings(redis=redis_url, queues=(("billing", 1),), heartbeat=0.5, poll=0.05))
-    with registry.scope():
-        for job in JOBS:
-            registry.register(job.definition)
-        yield
-    settings.use(None)
 
 
 def work_until(done: Callable[[], object]) -> None:
