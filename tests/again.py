@@ -1,7 +1,7 @@
 """`make test` in CI: runs pytest, and judges alone what failed beside other tests.
 
 Thousands of tests that kill servers and wait for moments share two cores, so now and then one fails of its neighbours. Run
-alone, such a test passes; a defect fails there too. So each failed test runs alone, `TIMES` times, and must pass every time.
+alone, such a test passes; most defects fail there too. So each failed test runs alone, `TIMES` times, and must pass each time.
 All of them are named at the end: one that is named again and again has a defect, of its own or of the code.
 
 More than `FEW` failures are no accident, and an error of collection, a crash or an interrupt is none either: those stand.
